@@ -1,0 +1,326 @@
+"""Computation: from the curated tables to the tables that are published.
+
+Reads the readers' copy of the lake; nothing here writes to a zone. The dates of death stay in Polars: DuckDB gets
+the days between discharge and death, capped, and nothing else of them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+import polars as pl
+
+from infra.compute import (
+    IndicatorResult,
+    add_death_link,
+    build_core,
+    build_outcomes,
+    count_singling_out,
+    load_indicators,
+    run_indicator,
+    spells_for_linkage,
+)
+from infra.engine import engine_errors
+from infra.keyring import Keyring
+from infra.lake import CommittedDelivery, reading
+from infra.linkage import read_linkage, read_pairs
+from infra.periods import parse_period
+from infra.workspace import Workspace
+from schemas.published import empty
+from sql import INDICATOR_FOLDER
+from transforms.assessment import alerts, assess, funnel_limits
+from transforms.linkage import days_from_discharge, one_death_per_person, resolve
+
+# Before this date there was no hospital record; it names files of a run that has no dated delivery.
+NO_DATE = date(1900, 1, 1)
+# What the definition of an indicator says, in the words of the published tables.
+MEASURES = {
+    "proportion": "proportion",
+    "rate_per_1000": "rate",
+    "rate_per_1000_bed_days": "rate",
+    "standardised_ratio": "standardised_ratio",
+    "count": "rate",
+}
+PER = {
+    "proportion": 1.0,
+    "rate_per_1000": 1000.0,
+    "rate_per_1000_bed_days": 1000.0,
+    "standardised_ratio": 1.0,
+    "count": 1.0,
+}
+DIRECTIONS = {
+    "higher_is_worse": "lower_is_better",
+    "lower_is_worse": "higher_is_better",
+    "neither": "neutral",
+}
+BRIDGE_COLUMNS = "old_person_token VARCHAR, person_token VARCHAR"
+
+
+@dataclass(frozen=True)
+class Computation:
+    """``tables``: published table name -> frame. ``counts``: stage -> rows, for the manifest. ``record_date``: the
+    last day that the data cover, which names the outputs."""
+
+    tables: dict[str, pl.DataFrame]
+    counts: dict[str, int]
+    record_date: date
+    lake_snapshot: int
+
+
+def compute(
+    workspace: Workspace,
+    deliveries: Sequence[CommittedDelivery],
+    keyring: Keyring,
+    say: Callable[[str], None],
+) -> Computation:
+    """Spells, deaths, indicators, limits and data quality of everything in use.
+
+    Raises :class:`IndicatorCheckFailed` if an indicator fails a check, and what engine and stores raise.
+    """
+    current = [row for row in deliveries if row.status == "current"]
+    counts: dict[str, int] = {}
+    results: list[IndicatorResult] = []
+    with reading(
+        workspace.zone("lake"),
+        keyring.lake_metadata_key,
+        memory_limit=workspace.settings.memory_limit,
+        temp_folder=workspace.zone("tmp"),
+    ) as connection:
+        snapshot = _snapshot(connection)
+        if any(row.dataset == "hes_apc" for row in current):
+            _bind_views(connection, current)
+            say("building spells")
+            build_core(connection)
+            say("linking deaths")
+            spells = spells_for_linkage(connection)
+            counts["spells"] = spells.height
+            link = _death_link(workspace, connection, current, keyring, spells)
+            counts["spells_of_the_dead"] = link.height
+            add_death_link(connection, link)
+            build_outcomes(connection)
+            for indicator in load_indicators():
+                say(f"computing {indicator.metadata.name} {indicator.metadata.version}")
+                results.append(run_indicator(connection, INDICATOR_FOLDER / indicator.metadata.id))
+            singling_out = count_singling_out(connection)
+            counts["unique_on_quasi_identifiers"] = int(singling_out["unique_records"].max() or 0)
+        else:
+            say("no admitted patient care in use, so there are no spells and no death rates to compute")
+            singling_out = pl.DataFrame()
+        rule_results = _rule_results(connection)
+        provider_rows = _provider_rows(connection)
+    tables = _tables(workspace, deliveries, results, rule_results, provider_rows, singling_out)
+    counts["indicator_values"] = tables["indicator_value"].height
+    dates = [until for row in current if (until := parse_period(row.period).data_until) is not None]
+    return Computation(
+        tables=tables,
+        counts=counts,
+        record_date=max(dates, default=NO_DATE),
+        lake_snapshot=snapshot,
+    )
+
+
+def _snapshot(connection: duckdb.DuckDBPyConnection) -> int:
+    with engine_errors("reading the lake's snapshot"):
+        row = connection.execute("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')").fetchone()
+    return int(row[0]) if row is not None and row[0] is not None else 0
+
+
+def _bind_views(connection: duckdb.DuckDBPyConnection, current: Sequence[CommittedDelivery]) -> None:
+    there = {row.dataset for row in current}
+    with engine_errors("binding the curated views"):
+        for dataset in sorted(there & {"hes_apc", "hes_op", "hes_ae", "hes_person_bridge"}):
+            connection.execute(f"CREATE TEMP VIEW {dataset} AS SELECT * FROM lake.{dataset}")
+        if "hes_person_bridge" not in there:
+            connection.execute(f"CREATE TEMP TABLE hes_person_bridge ({BRIDGE_COLUMNS})")
+
+
+def _death_link(
+    workspace: Workspace,
+    connection: duckdb.DuckDBPyConnection,
+    current: Sequence[CommittedDelivery],
+    keyring: Keyring,
+    spells: pl.DataFrame,
+) -> pl.DataFrame:
+    """spell_id, days_to_death of every finished spell of a person with a registered death."""
+    root, key = workspace.zone("linkage"), keyring.linkage_file_key
+    of = {name: [row.delivery_id for row in current if row.dataset == name] for name in ("ons_deaths", "civil_deaths")}
+    with engine_errors("reading the bridge between person ids"):
+        bridge = connection.execute(
+            "SELECT old_person_token AS from_token, person_token AS to_token FROM hes_person_bridge"
+        ).pl()
+    parts = [read_linkage(root, of["civil_deaths"], key)]
+    records = read_linkage(root, of["ons_deaths"], key)
+    if records.height:
+        record_bridge = _record_bridge(workspace, current, keyring)
+        parts.append(resolve(records, record_bridge, unmatched="drop"))
+    deaths = resolve(pl.concat(parts), bridge, unmatched="keep")
+    return days_from_discharge(spells, one_death_per_person(deaths))
+
+
+def _record_bridge(
+    workspace: Workspace, current: Sequence[CommittedDelivery], keyring: Keyring
+) -> pl.DataFrame:
+    """from_token (of the record number), to_token (of the old person id)."""
+    bridges = [row.delivery_id for row in current if row.dataset == "ons_deaths_bridge"]
+    pairs = read_pairs(workspace.zone("linkage"), bridges, keyring.linkage_file_key)
+    return pairs.select(pl.col("token").alias("from_token"), pl.col("person_token").alias("to_token"))
+
+
+def _rule_results(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    with engine_errors("reading the rule results"):
+        return connection.execute(
+            "SELECT delivery_id AS delivery, rule_id AS rule, severity, rows, failures, failure_share AS share, "
+            "allow AS allowed, CASE WHEN over_allowance THEN 'over allowance' ELSE 'met' END AS verdict, says "
+            "FROM lake.rule_result WHERE applicable ORDER BY delivery, rule"
+        ).pl()
+
+
+def _provider_rows(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    with engine_errors("reading the providers' rows"):
+        return connection.execute(
+            "SELECT delivery_id AS delivery, provider, rows FROM lake.provider_rows "
+            "WHERE provider IS NOT NULL ORDER BY delivery, provider"
+        ).pl()
+
+
+def _tables(
+    workspace: Workspace,
+    deliveries: Sequence[CommittedDelivery],
+    results: Sequence[IndicatorResult],
+    rule_results: pl.DataFrame,
+    provider_rows: pl.DataFrame,
+    singling_out: pl.DataFrame,
+) -> dict[str, pl.DataFrame]:
+    indicators = pl.DataFrame([_indicator_row(result) for result in results])
+    tables = {
+        "delivery": _delivery_table(deliveries),
+        "rule_result": rule_results,
+        "provider": _providers(workspace, provider_rows),
+        "late_provider": late_providers(deliveries, provider_rows),
+    }
+    if singling_out.height:
+        tables["singling_out"] = singling_out
+    if not results:
+        return {**tables, "indicator_value": empty("indicator_value")}
+    values = pl.concat([_values(result) for result in results], how="diagonal_relaxed")
+    assessed = assess(values)
+    names = dict(zip(indicators["indicator"], indicators["friendly_name"], strict=True))
+    return {
+        **tables,
+        "indicator": indicators,
+        "indicator_value": assessed.drop("measure", "direction", "per").with_columns(
+            pl.lit(False).alias("suppressed")
+        ),
+        "alert": alerts(assessed, names),
+        "funnel_limit": funnel_limits(values),
+    }
+
+
+def _values(result: IndicatorResult) -> pl.DataFrame:
+    metadata = result.metadata
+    return result.values.with_columns(
+        pl.lit(metadata.name).alias("indicator"),
+        pl.lit(f"v{metadata.version}").alias("version"),
+        pl.lit(None, pl.Float64).alias("expected"),
+        pl.lit(MEASURES[metadata.unit]).alias("measure"),
+        pl.lit(PER[metadata.unit]).alias("per"),
+        pl.lit(DIRECTIONS[metadata.direction]).alias("direction"),
+    )
+
+
+def _indicator_row(result: IndicatorResult) -> dict[str, object]:
+    metadata = result.metadata
+    return {
+        "indicator": metadata.name,
+        "version": f"v{metadata.version}",
+        "friendly_name": metadata.friendly_name,
+        "description": f"{metadata.description} {metadata.what_it_is_not}",
+        "family": "deaths",
+        "numerator": metadata.numerator,
+        "denominator": metadata.denominator,
+        "exclusions": "; ".join(metadata.exclusions),
+        "unit": metadata.unit,
+        "measure": MEASURES[metadata.unit],
+        "per": PER[metadata.unit],
+        "direction": DIRECTIONS[metadata.direction],
+        "source": metadata.source,
+        "datasets": metadata.disclosure_dataset,
+        "status": metadata.status,
+        "owner": metadata.owner,
+        "next_review": metadata.next_review.isoformat(),
+    }
+
+
+def _delivery_table(deliveries: Sequence[CommittedDelivery]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "id": row.delivery_id,
+                "dataset": row.dataset,
+                "period": row.period,
+                "status": row.status,
+                "rows_in": row.rows_in,
+                "rows_out": row.rows_kept,
+                "rows_quarantined": row.rows_quarantined,
+                "superseded_by": row.superseded_by or None,
+            }
+            for row in deliveries
+        ],
+        schema={
+            "id": pl.String,
+            "dataset": pl.String,
+            "period": pl.String,
+            "status": pl.String,
+            "rows_in": pl.Int64,
+            "rows_out": pl.Int64,
+            "rows_quarantined": pl.Int64,
+            "superseded_by": pl.String,
+        },
+    )
+
+
+def _providers(workspace: Workspace, provider_rows: pl.DataFrame) -> pl.DataFrame:
+    """Codes that occur in the data, with names from ``providers.csv`` of the workspace where it has them."""
+    known: dict[str, dict[str, str]] = {}
+    reference = workspace.root / "providers.csv"
+    if reference.exists():
+        with reference.open(encoding="utf-8", newline="") as stream:
+            known = {row["code"]: row for row in csv.DictReader(stream)}
+    codes = provider_rows["provider"].unique().sort().to_list()
+    return pl.DataFrame(
+        {
+            "code": codes,
+            "name": [known.get(code, {}).get("name") for code in codes],
+            "type": [known.get(code, {}).get("type") for code in codes],
+        },
+        schema={"code": pl.String, "name": pl.String, "type": pl.String},
+    )
+
+
+def late_providers(deliveries: Sequence[CommittedDelivery], provider_rows: pl.DataFrame) -> pl.DataFrame:
+    """Providers that an earlier year of the dataset has and its latest one lacks.
+
+    Columns: dataset, period (of the latest delivery in use), provider, last_period (the latest that has it).
+    """
+    schema = {"dataset": pl.String, "period": pl.String, "provider": pl.String, "last_period": pl.String}
+    of: dict[str, set[str]] = {}
+    for delivery, provider in provider_rows.select("delivery", "provider").iter_rows():
+        of.setdefault(delivery, set()).add(provider)
+    found = []
+    current = [row for row in deliveries if row.status == "current" and parse_period(row.period).month is not None]
+    for dataset in sorted({row.dataset for row in current}):
+        *earlier, latest = sorted((row for row in current if row.dataset == dataset), key=lambda row: row.period)
+        last: dict[str, str] = {}
+        for row in earlier:
+            last.update(dict.fromkeys(of.get(row.delivery_id, ()), row.period))
+        reported = of.get(latest.delivery_id, set())
+        found += [
+            (dataset, latest.period, provider, period)
+            for provider, period in sorted(last.items())
+            if provider not in reported
+        ]
+    return pl.DataFrame(found, schema=schema, orient="row")

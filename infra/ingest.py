@@ -1,0 +1,627 @@
+"""Ingest: one landed delivery becomes a table of the lake, parts of the vault and rows of the linkage store.
+
+Two threads share the work. One decrypts, parses, types, measures, derives, makes tokens and splits, a chunk at a
+time; the other lets DuckDB pull the lake's part and write it. At most three chunks are in memory. Nothing is
+committed before the cipher stream has ended well, every rule has been judged, and vault and linkage are in place;
+then one lake transaction writes the table and the delivery row, which alone makes the delivery count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import BinaryIO
+
+import polars as pl
+
+from infra.files import storage_error
+from infra.judge import judge
+from infra.keyring import Keyring
+from infra.lake import Books, CommittedDelivery, Lake
+from infra.linkage import LinkageWriter
+from infra.officers import Officers
+from infra.periods import Period, parse_period, table_name
+from infra.signing import canonical_json
+from infra.vault import VaultSummary, VaultWriter
+from infra.workspace import Workspace
+from schemas.code_lists import code_list
+from schemas.contract import Contract, FieldClass
+from schemas.errors import CriticalRuleBroken, DeliveryRefused, ForbiddenColumn, WardwatchError
+from schemas.loader import HeaderMatch, match_header, select_contract
+from transforms.measure import add_counts, later_duplicates, whole_delivery_counts
+from transforms.plan import PROVIDERS_SCHEMA, ChunkPlan, ChunkResult, compile_plan
+from transforms.profile import Volumes, assemble_profile, profile_rules
+from transforms.records import HEAD_BYTES, Dialect, chunks, parse_chunk, sniff_dialect
+
+
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A landed delivery as the ingest needs it. ``open`` gives its plaintext as a stream."""
+
+    delivery_id: str
+    dataset: str
+    period: Period
+    rank: int
+    sender: str
+    agreement: str
+    content_sha256: str
+    received_at: datetime
+    retain_until: date
+    expected_records: int | None
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the delivery before held, to compare volumes with."""
+
+    rows: int
+    providers: frozenset[str]
+
+
+@dataclass
+class _Totals:
+    """What is added up over the chunks; counts and codes only."""
+
+    rows_in: int = 0
+    rows_kept: int = 0
+    rows_vaulted: int = 0
+    counts: list[pl.DataFrame] = field(default_factory=list)
+    quarantine: list[pl.DataFrame] = field(default_factory=list)
+    providers: list[pl.DataFrame] = field(default_factory=list)
+    key_hashes: dict[str, list[pl.Series]] = field(default_factory=dict)
+    ordinals: list[pl.Series] = field(default_factory=list)
+    broken: int = 0
+
+
+class _Head:
+    """A stream with its first bytes put back in front."""
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._head:
+            if size < 0:
+                first, self._head = self._head, b""
+                return first + self._stream.read()
+            first, self._head = self._head[:size], self._head[size:]
+            return first
+        return self._stream.read(size)
+
+
+def read_head(stream: BinaryIO, size: int = HEAD_BYTES) -> bytes:
+    """The first ``size`` bytes, or all if there are fewer."""
+    parts: list[bytes] = []
+    while size > 0 and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def contract_digest(contract: Contract) -> str:
+    """SHA-256 of everything a contract says."""
+    return hashlib.sha256(canonical_text(contract)).hexdigest()
+
+
+def canonical_text(contract: Contract) -> bytes:
+    return contract.model_dump_json(by_alias=True).encode()
+
+
+def items_digest(contract: Contract) -> str:
+    """SHA-256 of what a contract says of identifiable items: if it changes, the vault gets a new generation."""
+    items = [
+        f.model_dump(mode="json", by_alias=True)
+        for f in contract.fields
+        if f.field_class in (FieldClass.IDENTIFIABLE, FieldClass.RECORD_KEY)
+    ]
+    text = canonical_json(
+        {
+            "items": [{key: str(value) for key, value in item.items()} for item in items],
+            "record_key": list(contract.record_key),
+            "issuer": list(contract.issuer),
+        }
+    )
+    return hashlib.sha256(text).hexdigest()
+
+
+def checked_header(dataset: str, dialect: Dialect) -> tuple[Contract, HeaderMatch]:
+    """The contract and the columns of a delivered header.
+
+    Raises :class:`ForbiddenColumn` for a name or address column, :class:`DeliveryRefused` for unknown, missing or
+    doubled ones. Names are shown only where they cannot be values (see :func:`schemas.loader.match_header`).
+    """
+    contract = select_contract(dataset, dialect.header)
+    match = match_header(contract, dialect.header)
+    if match.forbidden:
+        raise ForbiddenColumn(
+            f"the delivery has {len(match.forbidden)} column(s) that must never be delivered: "
+            f"{', '.join(match.forbidden)}",
+            next_step="nothing was kept; an incident was raised; tell the sender to send it again without them",
+        )
+    problems = []
+    if match.unknown:
+        problems.append(f"unknown: {', '.join(match.unknown_labels[:12])}")
+    if match.missing_required:
+        problems.append(f"missing: {', '.join(match.missing_required)}")
+    if match.duplicated:
+        problems.append(f"twice: {', '.join(match.duplicated)}")
+    if problems:
+        raise DeliveryRefused(
+            f"the columns do not fit the contract {contract.id} ({'; '.join(problems)})",
+            next_step="compare the header with schemas/DICTIONARY.md; a new column needs a decision in the contract",
+        )
+    return contract, match
+
+
+class _Chunks:
+    """The chunks of one reading, made in a thread of their own.
+
+    ``frames`` hands the lake frames to DuckDB. An error in the thread is kept and raised again by
+    :meth:`raise_failure`, because on its way through DuckDB it would lose its type.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[ChunkResult]]) -> None:
+        self._make = make
+        self._queue: queue.Queue[pl.DataFrame | None] = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="chunks", daemon=True)
+
+    def _run(self) -> None:
+        try:
+            for result in self._make():
+                if not self._put(result.lake):
+                    return
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._put(None)
+
+    def _put(self, frame: pl.DataFrame | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(frame, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        self._thread.start()
+        while (frame := self._queue.get()) is not None:
+            yield frame
+        if self.failure is not None:
+            raise RuntimeError("the delivery could not be read to its end")
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def raise_failure(self) -> None:
+        if isinstance(self.failure, OSError):
+            raise storage_error(self.failure, "the vault or the linkage store") from None
+        if self.failure is not None:
+            raise self.failure
+
+
+class Ingest:
+    """Ingests deliveries into one workspace; used under the workspace lock."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        lake: Lake,
+        keyring: Keyring,
+        officers: Officers,
+        clock: Callable[[], datetime],
+        progress: Progress = lambda _text, _rows: None,
+    ) -> None:
+        self._workspace = workspace
+        self._lake = lake
+        self._keyring = keyring
+        self._officers = officers
+        self._clock = clock
+        self._progress = progress
+
+    def keep_as_superseded(self, source: Source, current: CommittedDelivery) -> CommittedDelivery:
+        """Record a delivery that is older than the one in use: landed and listed, not read."""
+        delivery = self._row(source, contract_id="", status="superseded", superseded_by=current.delivery_id)
+        with self._lake.transaction():
+            self._lake.write_books(delivery, _no_books())
+        return delivery
+
+    def keep_as_refused(self, source: Source) -> None:
+        """Record that a delivery broke a critical rule, so that it is not read again every night."""
+        delivery = self._row(source, contract_id="", status="refused")
+        with self._lake.transaction():
+            self._lake.write_books(delivery, _no_books())
+
+    def ingest(
+        self,
+        source: Source,
+        *,
+        held: CommittedDelivery | None = None,
+        replaced: CommittedDelivery | None = None,
+    ) -> CommittedDelivery:
+        """Read ``source`` and commit it. ``held``: its row, if it is ingested again (backfill). ``replaced``: the
+        delivery that is in use in its place until now.
+
+        Raises :class:`CriticalRuleBroken`, :class:`DeliveryRefused` and what the stores raise; nothing is kept.
+        """
+        duplicates: dict[str, pl.Series] = {}
+        before = self._before(replaced)
+        for _reading in range(2):
+            with source.open() as stream:
+                found = self._attempt(source, stream, held, replaced, before, duplicates)
+            if isinstance(found, CommittedDelivery):
+                return found
+            # Repeated record keys are known only at the end; the file is read once more without them.
+            duplicates = found
+        raise DeliveryRefused("the delivery reads differently the second time")
+
+    def _attempt(
+        self,
+        source: Source,
+        stream: BinaryIO,
+        held: CommittedDelivery | None,
+        replaced: CommittedDelivery | None,
+        before: Before | None,
+        duplicates: dict[str, pl.Series],
+    ) -> CommittedDelivery | dict[str, pl.Series]:
+        head = read_head(stream)
+        dialect = sniff_dialect(head)
+        contract, match = checked_header(source.dataset, dialect)
+        codes = {f.codes: frozenset(code_list(f.codes).values) for f in contract.fields if f.codes is not None}
+        plan = compile_plan(contract, match.columns, source.period.bounds, source.delivery_id, codes=codes)
+        totals = _Totals()
+        digest = items_digest(contract)
+        keep_vault = held is not None and held.items_digest == digest
+        generation = held.generation + (0 if keep_vault else 1) if held is not None else 1
+        table = table_name(source.dataset, source.period) if contract.destination == "lake" else ""
+
+        with ExitStack() as stack:
+            vault = None if keep_vault else stack.enter_context(self._vault_writer(source, contract, plan, generation))
+            linkage = (
+                stack.enter_context(
+                    LinkageWriter(
+                        self._workspace.zone("linkage"), source.delivery_id, self._keyring.linkage_file_key
+                    )
+                )
+                if plan.split_plan.death is not None
+                else None
+            )
+            body = _Head(head, stream)
+            work = _Chunks(
+                lambda: self._results(body, dialect, match, plan, totals, vault, linkage, duplicates)
+            )
+            stack.callback(work.close)
+            try:
+                with self._lake.transaction():
+                    if table:
+                        self._lake.replace_table(table, plan.lake_columns, work.frames())
+                    else:
+                        for _frame in work.frames():
+                            pass
+                    found = self._later_duplicates(plan, totals, duplicates)
+                    if found:
+                        raise _ReadAgain(found)
+                    profile = self._profile(contract, plan, match, totals, source.expected_records, before)
+                    self._judge(contract, profile)
+                    summary = vault.finish() if vault is not None else None
+                    if linkage is not None:
+                        linkage.finish()
+                    delivery = self._committed(
+                        source, contract, match, totals, summary, held, digest, generation, table
+                    )
+                    self._lake.write_books(
+                        delivery, _books(contract, source.delivery_id, totals, profile, replaced)
+                    )
+                    self._lake.rebuild_views()
+            except _ReadAgain as again:
+                return again.duplicates
+            except WardwatchError:
+                work.close()
+                work.raise_failure()
+                raise
+            except RuntimeError:
+                work.close()
+                work.raise_failure()
+                raise
+        return delivery
+
+    def _before(self, replaced: CommittedDelivery | None) -> Before | None:
+        if replaced is None:
+            return None
+        return Before(replaced.rows_in, self._lake.providers_of(replaced.delivery_id))
+
+    # Reading
+
+    def _results(
+        self,
+        body: _Head,
+        dialect: Dialect,
+        match: HeaderMatch,
+        plan: ChunkPlan,
+        totals: _Totals,
+        vault: VaultWriter | None,
+        linkage: LinkageWriter | None,
+        duplicates: Mapping[str, pl.Series],
+    ) -> Iterator[ChunkResult]:
+        columns = [
+            f.name if f is not None else f"column {position + 1}" for position, f in enumerate(match.columns)
+        ]
+        token_key = self._keyring.linkage_token_key
+        broken_rule = readable_rows_rule(plan.contract)
+        first_ordinal = 1
+        for data in chunks(body, dialect, self._workspace.settings.chunk_bytes):
+            parsed = parse_chunk(data, dialect, columns, plan.wanted)
+            del data
+            result = plan.run(
+                parsed.frame, first_ordinal, token_key, positions=parsed.ordinals, duplicates=duplicates
+            )
+            if parsed.broken:
+                totals.broken += len(parsed.broken)
+                totals.quarantine.append(
+                    pl.DataFrame(
+                        {
+                            "record_ordinal": [first_ordinal + position for position, _ in parsed.broken],
+                            "rule_id": [broken_rule] * len(parsed.broken),
+                        },
+                        schema={"record_ordinal": pl.Int64, "rule_id": pl.String},
+                    )
+                )
+            first_ordinal += parsed.rows
+            self._add(totals, result, parsed.rows, vault, linkage)
+            self._progress(plan.delivery_id, totals.rows_in)
+            yield result
+
+    def _add(
+        self,
+        totals: _Totals,
+        result: ChunkResult,
+        rows: int,
+        vault: VaultWriter | None,
+        linkage: LinkageWriter | None,
+    ) -> None:
+        totals.rows_in += rows
+        totals.rows_kept += result.rows_kept
+        totals.counts.append(result.counts)
+        if result.quarantine.height:
+            totals.quarantine.append(result.quarantine)
+        totals.providers.append(result.providers)
+        totals.ordinals.append(result.ordinals)
+        for rule_id, hashes in result.key_hashes.items():
+            totals.key_hashes.setdefault(rule_id, []).append(hashes)
+        if result.vault is not None:
+            totals.rows_vaulted += result.vault.height
+            if vault is not None:
+                vault.add(_with_record_key(result.vault))
+        if linkage is not None and result.linkage is not None:
+            # A date known only to its month says nothing about thirty days.
+            linkage.add(
+                result.linkage.filter(pl.col("known_to_day")).select(
+                    pl.col("person_token").alias("token"), "date_of_death"
+                )
+            )
+
+    # Judging
+
+    @staticmethod
+    def _later_duplicates(
+        plan: ChunkPlan, totals: _Totals, known: Mapping[str, pl.Series]
+    ) -> dict[str, pl.Series]:
+        found = {}
+        for rule in plan.rule_set.whole:
+            if rule.rule.check != "unique" or not rule.leaves_rows_out or rule.id in known:
+                continue
+            parts = totals.key_hashes.get(rule.id, [])
+            if not parts:
+                continue
+            hashes = pl.concat(parts)
+            if hashes.drop_nulls().n_unique() == len(hashes) - hashes.null_count():
+                continue
+            found[rule.id] = later_duplicates(pl.concat(totals.ordinals), hashes)
+        return found
+
+    def _profile(
+        self,
+        contract: Contract,
+        plan: ChunkPlan,
+        match: HeaderMatch,
+        totals: _Totals,
+        control_rows: int | None,
+        before: Before | None,
+    ) -> pl.DataFrame:
+        counts = add_counts(
+            [*totals.counts, whole_delivery_counts(plan.rule_set, totals.rows_in, totals.key_hashes)]
+        )
+        missing = 0
+        if before is not None:
+            reported = {
+                name for frame in totals.providers for name in frame["provider"].to_list() if name is not None
+            }
+            missing = len(before.providers - reported)
+        required = [f for f in contract.fields if f.required]
+        volumes = Volumes(
+            rows=totals.rows_in,
+            broken_rows=totals.broken,
+            control_rows=control_rows,
+            previous_rows=before.rows if before is not None else None,
+            previous_providers=len(before.providers) if before is not None else None,
+            missing_providers=missing,
+            required_columns=len(required),
+            missing_columns=len(match.missing_required),
+        )
+        return assemble_profile(contract, counts, plan.rule_set.not_applicable, volumes)
+
+    @staticmethod
+    def _judge(contract: Contract, profile: pl.DataFrame) -> None:
+        verdict = judge(contract, profile)
+        if not verdict.passed:
+            rules = ", ".join(verdict.critical[:8])
+            raise CriticalRuleBroken(
+                f"the delivery breaks {len(verdict.critical)} critical rule(s): {rules}",
+                next_step="nothing was kept; `wardwatch check FILE` lists every rule with its counts",
+            )
+
+    # The delivery row
+
+    def _vault_writer(
+        self, source: Source, contract: Contract, plan: ChunkPlan, generation: int
+    ) -> VaultWriter:
+        return VaultWriter(
+            self._workspace.zone("vault"),
+            delivery_id=source.delivery_id,
+            dataset=source.dataset,
+            contract_id=contract.id,
+            generation=generation,
+            officers=self._officers,
+            signing_key=self._keyring.manifest_signing_key,
+            items={f.name: f.item.value for f in plan.split_plan.items if f.item is not None},
+        )
+
+    def _committed(
+        self,
+        source: Source,
+        contract: Contract,
+        match: HeaderMatch,
+        totals: _Totals,
+        summary: VaultSummary | None,
+        held: CommittedDelivery | None,
+        digest: str,
+        generation: int,
+        table: str,
+    ) -> CommittedDelivery:
+        return self._row(
+            source,
+            contract_id=contract.id,
+            contract_digest=contract_digest(contract),
+            table_name=table,
+            rows_in=totals.rows_in,
+            rows_kept=totals.rows_kept,
+            rows_quarantined=totals.rows_in - totals.rows_kept,
+            rows_vaulted=totals.rows_vaulted,
+            columns_delivered=len(match.columns),
+            items_digest=digest,
+            generation=generation,
+            vault_manifest_sha256=(
+                summary.manifest_sha256
+                if summary is not None
+                else held.vault_manifest_sha256
+                if held is not None
+                else ""
+            ),
+        )
+
+    def _row(
+        self,
+        source: Source,
+        *,
+        contract_id: str,
+        status: str = "current",
+        superseded_by: str = "",
+        contract_digest: str = "",
+        table_name: str = "",
+        rows_in: int = 0,
+        rows_kept: int = 0,
+        rows_quarantined: int = 0,
+        rows_vaulted: int = 0,
+        columns_delivered: int = 0,
+        items_digest: str = "",
+        generation: int = 0,
+        vault_manifest_sha256: str = "",
+    ) -> CommittedDelivery:
+        return CommittedDelivery(
+            delivery_id=source.delivery_id,
+            dataset=source.dataset,
+            contract=contract_id,
+            contract_digest=contract_digest,
+            period=source.period.text,
+            table_name=table_name,
+            rank=source.rank,
+            status=status,
+            superseded_by=superseded_by,
+            sender=source.sender,
+            agreement=source.agreement,
+            content_sha256=source.content_sha256,
+            rows_in=rows_in,
+            rows_kept=rows_kept,
+            rows_quarantined=rows_quarantined,
+            rows_vaulted=rows_vaulted,
+            columns_delivered=columns_delivered,
+            items_digest=items_digest,
+            generation=generation,
+            vault_manifest_sha256=vault_manifest_sha256,
+            received_at=source.received_at.replace(tzinfo=None),
+            committed_at=self._clock().replace(tzinfo=None),
+            retain_until=source.retain_until,
+        )
+
+
+class _ReadAgain(Exception):
+    """Rolls the transaction back: the file has repeated record keys and is read once more without them."""
+
+    def __init__(self, duplicates: dict[str, pl.Series]) -> None:
+        super().__init__("repeated record keys")
+        self.duplicates = duplicates
+
+
+def _with_record_key(vault: pl.DataFrame) -> pl.DataFrame:
+    """The vault writer's shape: one column ``record_key``; keys of several fields are joined by a blank."""
+    position = vault.columns.index("issuer")
+    key = vault.columns[:position]
+    return vault.select(
+        pl.concat_str(key, separator=" ", ignore_nulls=True).alias("record_key")
+        if len(key) > 1
+        else pl.col(key[0]).alias("record_key"),
+        *vault.columns[position:],
+    )
+
+
+def _no_books() -> Books:
+    empty = pl.DataFrame()
+    return Books(empty, empty, empty)
+
+
+def _books(
+    contract: Contract,
+    delivery_id: str,
+    totals: _Totals,
+    profile: pl.DataFrame,
+    replaced: CommittedDelivery | None,
+) -> Books:
+    says = {rule.id: rule.says for rule in profile_rules(contract)}
+    named = pl.lit(delivery_id).alias("delivery_id")
+    quarantine = (
+        pl.concat(totals.quarantine).sort("record_ordinal", "rule_id").with_columns(named)
+        if totals.quarantine
+        else pl.DataFrame()
+    )
+    providers = (
+        pl.concat(totals.providers)
+        .group_by("provider")
+        .agg(pl.col("rows").sum())
+        .sort("provider", nulls_last=True)
+        if totals.providers
+        else pl.DataFrame(schema=PROVIDERS_SCHEMA)
+    )
+    return Books(
+        quarantine=quarantine,
+        rule_result=profile.with_columns(
+            named, pl.col("rule_id").replace_strict(says, return_dtype=pl.String).alias("says")
+        ),
+        provider_rows=providers.with_columns(named),
+        superseded=(replaced.delivery_id,) if replaced is not None else (),
+    )

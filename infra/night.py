@@ -1,0 +1,608 @@
+"""The night: what the nightly run and a backfill do, step by step, in one workspace.
+
+Each method is one step of the story and leaves the workspace in a state from which the next run goes on: land
+what waits in the inbox, ingest what is new, compute, publish, account. The run manifest in ``runs/`` is written
+last; a run without one did not finish, and the next run does its work again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from infra import linkage, publish, vault
+from infra.audit import AuditLog
+from infra.code_version import code_version
+from infra.commit_points import commit_point
+from infra.computation import Computation, compute
+from infra.files import write_atomic
+from infra.inbox import READY, recognise, waiting
+from infra.incidents import IncidentType, raise_incident
+from infra.ingest import Ingest, Source, checked_header
+from infra.keyring import Keyring
+from infra.lake import CommittedDelivery, Lake
+from infra.landing import Control, Decision, Landed, Landing
+from infra.officers import Officers
+from infra.periods import Period, parse_period, table_name
+from infra.purposes import require_purpose
+from infra.receipts import Receipt, safe_name
+from infra.signing import canonical_json
+from infra.vault import folder_name
+from infra.workspace import Workspace
+from schemas.errors import (
+    AuditUnavailable,
+    CannotOpen,
+    DeliveryRefused,
+    ForbiddenColumn,
+    NotPermitted,
+    StorageFailed,
+    StorageFull,
+    WardwatchError,
+    WorkspaceError,
+)
+from schemas.loader import load_contracts
+from transforms.records import parse_chunk, sniff_dialect
+
+Say = Callable[[str], None]
+
+# Files that changed this recently may still be arriving.
+SETTLED_AFTER = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that went wrong with one delivery, as one line."""
+
+    what: str
+    code: str
+    exit_code: int
+    message: str
+
+    def line(self) -> str:
+        return f"{self.what}: {self.message}"
+
+
+@dataclass
+class Outcome:
+    """What a run did. ``inputs``: digest of everything that the published result depends on."""
+
+    landed: list[str] = field(default_factory=list)
+    ingested: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    inputs: str = ""
+    run_id: str = ""
+    nothing_new: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return self.problems[0].exit_code if self.problems else 0
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a person said of a file when landing it by hand."""
+
+    dataset: str | None = None
+    period: str | None = None
+    sender: str | None = None
+    agreement: str | None = None
+    replaces: str | None = None
+    reason: str | None = None
+
+
+class Night:
+    """One run in one workspace; made by :func:`begin`, which holds the writer lock meanwhile."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        keyring: Keyring,
+        officers: Officers,
+        audit: AuditLog,
+        *,
+        purpose: str,
+        role: str,
+        clock: Callable[[], datetime],
+        say: Say,
+        progress: Callable[[str, int], None],
+    ) -> None:
+        self.workspace = workspace
+        self._lake: Lake | None = None
+        self.deliveries: list[CommittedDelivery] = []
+        self.keyring = keyring
+        self.officers = officers
+        self.audit = audit
+        self.purpose = purpose
+        self.role = role
+        self.clock = clock
+        self.say = say
+        self.progress = progress
+        self.started = clock()
+        self.outcome = Outcome()
+        self.landing = Landing(workspace.zone("landing"), keyring, officers, clock)
+
+    # The lake
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The lake open for writing; afterwards :attr:`deliveries` holds its delivery rows, and readers see them."""
+        settings = self.workspace.settings
+        with Lake.open(
+            self.workspace.zone("lake"),
+            self.keyring.lake_metadata_key,
+            memory_limit=settings.memory_limit,
+            temp_folder=self.workspace.zone("tmp"),
+            row_group_rows=settings.row_group_rows,
+        ) as lake:
+            self._lake = lake
+            try:
+                yield
+                self.deliveries = lake.deliveries()
+            finally:
+                self._lake = None
+
+    @property
+    def lake(self) -> Lake:
+        if self._lake is None:
+            raise WorkspaceError("the lake is not open for writing")
+        return self._lake
+
+    # Rights
+
+    def _may(self, action: str) -> None:
+        """Raises :class:`NotPermitted`, after writing the refusal into the audit log."""
+        try:
+            require_purpose(self.purpose, self.role, action, self.started.date())
+        except NotPermitted:
+            self.audit.record(action, "workspace", purpose=self.purpose, decision="refuse", reason_code="purpose")
+            raise
+
+    # Step 0: what killed runs left behind
+
+    def sweep(self) -> None:
+        """Remove what no delivery row stands for: staging folders, vaults and linkage files of killed runs."""
+        committed = self._in_use_or_superseded()
+        swept = [
+            *vault.sweep(
+                self.workspace.zone("vault"),
+                {
+                    folder_name(row.delivery_id, generation)
+                    for row in committed
+                    for generation in range(1, row.generation + 1)
+                },
+            ),
+            *linkage.sweep(self.workspace.zone("linkage"), {row.delivery_id for row in committed}),
+        ]
+        publish.sweep(self.workspace.zone("published"))
+        staged = self.landing.sweep()
+        if swept or staged:
+            self.audit.record(
+                "workspace.sweep", "workspace", purpose=self.purpose, counts={"removed": len(swept) + staged}
+            )
+            self.say(f"removed {len(swept) + staged} unfinished piece(s) of an earlier run")
+        for delivery in self.landing.close_windows(
+            self.started.date(), self.workspace.settings.landing_readable_days
+        ):
+            self.audit.record("landing.close_window", delivery, purpose=self.purpose)
+            self.say(f"{delivery}: landing window closed, only the two officers can open it now")
+
+    # Step 1: land
+
+    def land_inbox(self) -> None:
+        """Land every whole file of the inbox. A refused file stays where it is and is a problem of this run."""
+        self._may("landing.write")
+        for entry in waiting(self.workspace.zone("inbox"), self.clock() - SETTLED_AFTER):
+            name = safe_name(entry.path.name)
+            if entry.state != READY:
+                self.say(f"inbox: {name}: left for the next run ({entry.state.replace('_', ' ')})")
+                continue
+            remove = [entry.path] + ([entry.control_path] if entry.control_path is not None else [])
+            try:
+                self.land_file(entry.path, Stated(), control=entry.control, remove=remove)
+            except (AuditUnavailable, StorageFull, StorageFailed):
+                raise
+            except WardwatchError as error:
+                self._problem(f"inbox: {name}", error)
+
+    def land_file(
+        self, path: Path, stated: Stated, *, control: Control | None = None, remove: Iterable[Path] = ()
+    ) -> list[Landed]:
+        """Land one file; raises what :meth:`infra.landing.Landing.land` raises, after the audit line and, where
+        it is one, the incident."""
+        self._may("landing.write")
+        try:
+            landed = self.landing.land(
+                path,
+                lambda name, head, found: self._decide(name, head, stated),
+                control=control,
+                replaces=stated.replaces,
+                reason=stated.reason,
+                remove=list(remove),
+            )
+        except DeliveryRefused as refusal:
+            self.audit.record(
+                "landing.write", "inbox", purpose=self.purpose, decision="refuse", reason_code=refusal.code
+            )
+            self._raise_incident(refusal)
+            raise
+        for delivery in landed:
+            receipt = delivery.receipt
+            if delivery.already:
+                self.say(f"{receipt.delivery_id}: already landed, nothing happens")
+                continue
+            self.audit.record(
+                "landing.write",
+                receipt.delivery_id,
+                purpose=self.purpose,
+                counts={"bytes": receipt.content.bytes},
+                digests={"content": receipt.content.sha256},
+            )
+            self.outcome.landed.append(receipt.delivery_id)
+            self.say(f"{receipt.delivery_id}: landed, {receipt.content.bytes / 1e6:,.1f} MB")
+        return landed
+
+    def _decide(self, name: str, head: bytes, stated: Stated) -> Decision:
+        dialect = sniff_dialect(head)
+        partyears = _partyears(head, dialect)
+        found = recognise(
+            name,
+            dialect.header,
+            partyears,
+            dataset=stated.dataset,
+            period=stated.period,
+            sender=stated.sender,
+        )
+        checked_header(found.dataset, dialect)
+        agreement = self.workspace.settings.agreement
+        if stated.agreement is not None and stated.agreement != agreement.reference:
+            raise DeliveryRefused(
+                "the agreement named for this delivery is not the one this workspace holds data under",
+                next_step="check --agreement against settings.yaml",
+            )
+        today = self.clock().date()
+        if not date.fromisoformat(agreement.starts) <= today <= date.fromisoformat(agreement.ends):
+            raise DeliveryRefused(
+                "the data sharing agreement of this workspace is not in force today",
+                next_step="renew the agreement and its dates in settings.yaml",
+            )
+        return Decision(
+            dataset=found.dataset,
+            period=found.period,
+            agreement=agreement.reference,
+            retain_until=today + timedelta(days=agreement.retention_days),
+            sender=found.sender,
+            snapshot_date=found.snapshot_date,
+        )
+
+    def _raise_incident(self, refusal: DeliveryRefused) -> None:
+        kinds = {ForbiddenColumn: IncidentType.OVER_DELIVERY, CannotOpen: IncidentType.WRONG_KEY}
+        kind = kinds.get(type(refusal))
+        if kind is not None:
+            raise_incident(
+                self.workspace.zone("incidents"), kind, now=self.clock(), code=refusal.code, object="inbox"
+            )
+
+    # Step 2-6: ingest
+
+    def ingest_new(self) -> None:
+        """Ingest every landed delivery that has no row yet, in an order that does not depend on names."""
+        rows = {row.delivery_id: row for row in self.lake.deliveries()}
+        new = [receipt for receipt in self.landing.held() if receipt.delivery_id not in rows]
+        for receipt in sorted(new, key=lambda r: (r.dataset, r.period, _rank(r), r.received_at, r.delivery_id)):
+            self._take(receipt)
+
+    def _take(self, receipt: Receipt) -> None:
+        source = self._source(receipt)
+        current = self._current(source.dataset, source.period)
+        step = Ingest(
+            self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress
+        )
+        if current is not None and self._is_newer(current, source):
+            row = step.keep_as_superseded(source, current)
+            self.audit.record("lake.write", row.delivery_id, purpose=self.purpose, reason_code="superseded")
+            self.outcome.superseded.append(row.delivery_id)
+            self.say(f"{row.delivery_id}: older than {current.delivery_id}, kept as superseded, not used")
+            return
+        self._ingest(step, source, held=None, replaced=current)
+
+    def _ingest(
+        self,
+        step: Ingest,
+        source: Source,
+        *,
+        held: CommittedDelivery | None,
+        replaced: CommittedDelivery | None,
+    ) -> None:
+        for action in ("landing.read", "vault.write", "linkage.write", "lake.write"):
+            self._may(action)
+        self.audit.record("landing.read", source.delivery_id, purpose=self.purpose)
+        try:
+            row = step.ingest(source, held=held, replaced=replaced)
+        except DeliveryRefused as refusal:
+            self.audit.record(
+                "lake.write",
+                source.delivery_id,
+                purpose=self.purpose,
+                decision="refuse",
+                reason_code=refusal.code,
+            )
+            if held is None:
+                step.keep_as_refused(source)
+            self._problem(source.delivery_id, refusal)
+            return
+        self.audit.record(
+            "lake.write",
+            row.delivery_id,
+            purpose=self.purpose,
+            counts={
+                "rows_in": row.rows_in,
+                "rows_kept": row.rows_kept,
+                "rows_quarantined": row.rows_quarantined,
+                "rows_vaulted": row.rows_vaulted,
+            },
+        )
+        self.outcome.ingested.append(row.delivery_id)
+        quarantined = f", {row.rows_quarantined:,} quarantined" if row.rows_quarantined else ""
+        vaulted = (
+            f"{row.rows_vaulted:,} with identifiable items, in the vault"
+            if row.rows_vaulted
+            else "none with identifiable items, so its vault is empty"
+        )
+        self.say(f"{row.delivery_id}: {row.rows_kept:,} records in use{quarantined}; {vaulted}")
+
+    def _source(self, receipt: Receipt) -> Source:
+        return Source(
+            delivery_id=receipt.delivery_id,
+            dataset=receipt.dataset,
+            period=parse_period(receipt.period),
+            rank=_rank(receipt),
+            sender=receipt.sender or "",
+            agreement=receipt.agreement,
+            content_sha256=receipt.content.sha256,
+            received_at=_moment(receipt.received_at),
+            retain_until=receipt.retained_until,
+            expected_records=receipt.expected_records,
+            open=lambda: self.landing.open_plaintext(receipt.delivery_id),
+        )
+
+    def _current(self, dataset: str, period: Period) -> CommittedDelivery | None:
+        table = table_name(dataset, period)
+        for row in self.lake.deliveries():
+            if (
+                row.status == "current"
+                and row.dataset == dataset
+                and table_name(dataset, parse_period(row.period)) == table
+            ):
+                return row
+        return None
+
+    @staticmethod
+    def _is_newer(current: CommittedDelivery, source: Source) -> bool:
+        """Whether what is in use is newer than ``source``. Of two with the same rank the later received wins."""
+        return (current.rank, current.received_at) > (source.rank, source.received_at.replace(tzinfo=None))
+
+    def _in_use_or_superseded(self) -> list[CommittedDelivery]:
+        return [row for row in self.lake.deliveries() if row.status != "refused"]
+
+    # Backfill
+
+    def backfill(self, dataset: str, first: date, last: date, *, dry_run: bool) -> list[CommittedDelivery]:
+        """Ingest again every delivery in use whose financial year overlaps ``first`` to ``last``."""
+        chosen = []
+        for row in self.lake.deliveries():
+            if row.status != "current" or row.dataset != dataset:
+                continue
+            bounds = parse_period(row.period).bounds
+            if bounds is None or (bounds[0] <= last and first <= bounds[1]):
+                chosen.append(row)
+        if dry_run:
+            return chosen
+        step = Ingest(
+            self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress
+        )
+        for row in chosen:
+            self._ingest(
+                step, self._source(self.landing.receipt(row.delivery_id)), held=row, replaced=None
+            )
+        return chosen
+
+    # Step 7-9: compute, publish, account
+
+    def inputs_digest(self) -> str:
+        """SHA-256 over the deliveries in use, the contracts, the code and the settings that change a number."""
+        rows = [row for row in self.deliveries if row.status != "refused"]
+        text = canonical_json(
+            {
+                "deliveries": [
+                    [row.delivery_id, row.status, row.contract_digest, row.superseded_by] for row in rows
+                ],
+                "refused": [row.delivery_id for row in self.deliveries if row.status == "refused"],
+                "contracts": sorted(load_contracts()),
+                "code": code_version(),
+                "providers": _file_digest(self.workspace.root / "providers.csv"),
+            }
+        )
+        return hashlib.sha256(text).hexdigest()
+
+    def is_published(self, inputs: str) -> bool:
+        """Whether a finished run has published exactly these inputs, and is what readers see."""
+        last = last_manifest(self.workspace)
+        current = publish.current_run(self.workspace.zone("published"))
+        return last is not None and last["inputs"] == inputs and last["run_id"] == current
+
+    def compute(self) -> Computation:
+        self._may("lake.read")
+        self._may("linkage.read")
+        current = [row for row in self.deliveries if row.status == "current"]
+        self.audit.record("lake.read", "lake", purpose=self.purpose, counts={"deliveries": len(current)})
+        self.audit.record("linkage.read", "linkage", purpose=self.purpose)
+        return compute(self.workspace, self.deliveries, self.keyring, self.say)
+
+    def publish(self, computation: Computation, inputs: str) -> publish.Publication:
+        self._may("published.write")
+        run_id = f"{self.started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{inputs[:8]}"
+        run = {
+            "started": self.started.astimezone(UTC).replace(tzinfo=None),
+            "finished": self.clock().astimezone(UTC).replace(tzinfo=None),
+            "code_version": code_version()[:16],
+        }
+        found = publish.publish(
+            self.workspace.zone("published"),
+            run_id,
+            computation.tables,
+            run,
+            computation.record_date,
+            keep=self.workspace.settings.keep_runs,
+        )
+        self.outcome.run_id = run_id
+        self.audit.record(
+            "published.write",
+            run_id,
+            purpose=self.purpose,
+            counts={"values": computation.tables["indicator_value"].height},
+            digests={"database": found.outputs[publish.DATABASE]["canonical_digest"]},
+        )
+        return found
+
+    def account(self, computation: Computation, publication: publish.Publication, inputs: str) -> None:
+        """Write the run manifest, last of all, and a signed checkpoint of the audit log."""
+        manifest = {
+            "run_id": self.outcome.run_id,
+            "purpose": self.purpose,
+            "started_at": self.started.astimezone(UTC).isoformat(),
+            "ended_at": self.clock().astimezone(UTC).isoformat(),
+            "inputs": inputs,
+            "code_version": code_version(),
+            "lake_snapshot": computation.lake_snapshot,
+            "deliveries": [_for_manifest(row) for row in self.deliveries],
+            "landed": self.outcome.landed,
+            "ingested": self.outcome.ingested,
+            "superseded": self.outcome.superseded,
+            "problems": [asdict(problem) for problem in self.outcome.problems],
+            "stages": computation.counts,
+            "outputs": publication.outputs,
+        }
+        commit_point("run.manifest.before")
+        write_manifest(self.workspace, self.outcome.run_id, manifest)
+        commit_point("run.manifest.after")
+        self.audit.record("run.finish", self.outcome.run_id, purpose=self.purpose)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        key = self.keyring.audit_signing_key
+        self.audit.checkpoint(key_name=key.key_id, public_key=key.public_bytes, sign=key.sign)
+
+    def _problem(self, what: str, error: WardwatchError) -> None:
+        problem = Problem(what, error.code, error.exit_code, str(error))
+        self.outcome.problems.append(problem)
+        self.say(problem.line())
+
+
+@contextmanager
+def begin(
+    workspace: Workspace,
+    *,
+    purpose: str,
+    person: str,
+    role: str,
+    clock: Callable[[], datetime],
+    say: Say = lambda _line: None,
+    progress: Callable[[str, int], None] = lambda _delivery, _rows: None,
+) -> Iterator[Night]:
+    """Open the workspace for writing and give the night. Raises :class:`Busy` if another run has it."""
+    keyring = Keyring.open(workspace.zone("keys"))
+    officers = Officers.load(workspace.zone("keys"))
+    second = workspace.settings.second_audit_sink
+    audit = AuditLog(
+        workspace.zone("audit"), clock, person, role, second_sink=Path(second) if second else None
+    )
+    with workspace.writer_lock():
+        yield Night(
+            workspace,
+            keyring,
+            officers,
+            audit,
+            purpose=purpose,
+            role=role,
+            clock=clock,
+            say=say,
+            progress=progress,
+        )
+
+
+# Manifests --------------------------------------------------------------------------------------------
+
+
+def write_manifest(workspace: Workspace, run_id: str, manifest: Mapping[str, Any]) -> None:
+    text = json.dumps(manifest, sort_keys=True, indent=1, default=str)
+    write_atomic(workspace.zone("runs") / f"{run_id}.json", text.encode())
+
+
+def last_manifest(workspace: Workspace) -> dict[str, Any] | None:
+    """The manifest of the last finished run, or None."""
+    found = sorted(workspace.zone("runs").glob("*.json"))
+    if not found:
+        return None
+    manifest: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    return manifest
+
+
+def _for_manifest(row: CommittedDelivery) -> dict[str, Any]:
+    keep = (
+        "delivery_id",
+        "dataset",
+        "period",
+        "status",
+        "superseded_by",
+        "contract",
+        "contract_digest",
+        "content_sha256",
+        "rows_in",
+        "rows_kept",
+        "rows_quarantined",
+        "rows_vaulted",
+        "generation",
+        "vault_manifest_sha256",
+    )
+    return {name: getattr(row, name) for name in keep}
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _rank(receipt: Receipt) -> int:
+    """Order among the deliveries of one dataset and financial year: the month of submission, or the day of the
+    snapshot (the day it was received, where its name states none)."""
+    month = parse_period(receipt.period).month
+    if month is not None:
+        return month
+    day = receipt.snapshot_date or receipt.received_at[:10]
+    return int(str(day).replace("-", ""))
+
+
+def _partyears(head: bytes, dialect: Any) -> set[str]:
+    """The values of PARTYEAR at the beginning of a file (none of them identifies anybody)."""
+    names = [name.strip().upper() for name in dialect.header]
+    if "PARTYEAR" not in names:
+        return set()
+    body = head[dialect.header_bytes :]
+    cut = body.rfind(b"\n") + 1
+    columns = [f"column {position + 1}" for position in range(len(names))]
+    wanted = columns[names.index("PARTYEAR")]
+    parsed = parse_chunk(body[:cut] if cut else body, dialect, columns, [wanted])
+    values = parsed.frame.get_column(wanted).drop_nulls().str.strip_chars()
+    return set(values.filter(values.str.contains(r"^\d{6}$")).to_list())

@@ -1,0 +1,162 @@
+"""Values are compared within their own set of providers, and a flag is a question, never a verdict."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from schemas.errors import UsageError
+from schemas.published import declaration
+from transforms.assessment import alerts, assess, figure, funnel_limits
+from transforms.funnel import LIMIT_COLUMNS, proportion, standardised_ratio
+from transforms.intervals import byar, wilson
+
+
+def values(rows: list[tuple], indicator: str = "caesarean", **more: object) -> pl.DataFrame:  # type: ignore[type-arg]
+    """Rows of provider, numerator, denominator, expected for 2019/20, whole providers."""
+    frame = pl.DataFrame(
+        rows,
+        schema={
+            "provider": pl.String,
+            "numerator": pl.Int64,
+            "denominator": pl.Int64,
+            "expected": pl.Float64,
+        },
+        orient="row",
+    )
+    return frame.select(
+        pl.lit(indicator).alias("indicator"),
+        pl.lit("v1").alias("version"),
+        pl.lit("2019/20").alias("period"),
+        "provider",
+        pl.lit("all").alias("stratum"),
+        "numerator",
+        "denominator",
+        "expected",
+        *(pl.lit(value).alias(name) for name, value in more.items()),
+    )
+
+
+PROPORTIONS = [(f"RX{i}", n, 1000, None) for i, n in enumerate([200, 210, 190, 205, 195, 199, 201, 320])]
+RATIOS = [("RXA", 120, 2000, 100.0), ("RXB", 90, 2000, 95.5), ("RXC", 98, 1900, 101.5)]
+
+
+def test_a_proportion_gets_wilson_limits_and_the_funnel_of_its_set() -> None:
+    found = assess(values(PROPORTIONS))
+    numerator = [row[1] for row in PROPORTIONS]
+    funnel = proportion(numerator, [1000] * 8)
+    assert found["value"].to_list() == [n / 1000 for n in numerator]
+    assert found["lower_95"].to_list() == pytest.approx(wilson(numerator, 1000).lower.tolist())
+    assert found["upper_998"].to_list() == pytest.approx(wilson(numerator, 1000, 0.998).upper.tolist())
+    for column in LIMIT_COLUMNS:
+        assert found[column].to_list() == pytest.approx(funnel.rows[column].to_list())
+    assert found["z"].to_list() == pytest.approx(funnel.rows["z_od"].to_list())
+    assert found["band"].to_list() == ["as expected"] * 7 + ["higher"]
+    assert found["alert"].to_list() == [None] * 7 + ["alarm"]
+
+
+def test_a_standardised_ratio_is_observed_over_expected() -> None:
+    found = assess(values(RATIOS))
+    assert found["value"].to_list() == pytest.approx([1.2, 90 / 95.5, 98 / 101.5])
+    assert found["target"].to_list() == [1, 1, 1]
+    funnel = standardised_ratio([120, 90, 98], [100, 95.5, 101.5])
+    assert found["od_upper_95"].to_list() == pytest.approx(funnel.rows["od_upper_95"].to_list())
+    assert found["lower_95"][0] == pytest.approx(byar(120).lower / 100)
+
+
+def test_a_rate_is_given_per_so_many() -> None:
+    found = assess(values([("RXA", 4, 1000, None), ("RXB", 8, 2000, None)], measure="rate", per=1000))
+    assert found["value"].to_list() == [4, 4]
+    assert found["target"].to_list() == pytest.approx([4, 4])
+    # four events expected: chi-squared quantile 0.999 at 10 degrees of freedom, halved, is 14.794
+    assert found["funnel_upper_998"][0] == pytest.approx(14.794, abs=1e-3), "limits are on the same scale"
+
+
+def test_a_row_that_cannot_be_assessed_stays_and_does_not_disturb_the_others() -> None:
+    rows = [("RXA", 10, 100, None), ("RXB", 0, 0, None), ("RXC", None, 50, None), ("RXD", 20, 100, None)]
+    found = assess(values(rows))
+    assert found["provider"].to_list() == ["RXA", "RXB", "RXC", "RXD"], "rows keep their order"
+    assert found["value"].to_list() == [0.1, None, None, 0.2]
+    assert found["band"].to_list()[1:3] == [None, None]
+    alone = assess(values([rows[0], rows[3]]))
+    assert found["z"].to_list()[0] == alone["z"].to_list()[0]
+
+
+def test_every_set_of_providers_is_compared_on_its_own() -> None:
+    other = values(RATIOS, indicator="mortality")
+    both = assess(pl.concat([values(PROPORTIONS), other]))
+    assert both.filter(indicator="mortality").equals(assess(other))
+
+
+def test_only_the_side_that_matters_asks_a_question() -> None:
+    low = [(f"RX{i}", n, 1000, None) for i, n in enumerate([200, 210, 190, 205, 195, 199, 201, 90])]
+    for direction, level in (
+        ("lower_is_better", None),
+        ("higher_is_better", "alarm"),
+        ("neutral", "alarm"),
+    ):
+        found = assess(values(low, direction=direction))
+        assert found["alert"][7] == level, direction
+        assert found["band"][7] == "lower", "the band says where it lies, whatever the direction"
+
+
+def test_very_few_events_never_raise_an_alert() -> None:
+    rows = [(f"RX{i}", 20, 1000, None) for i in range(6)] + [("RXT", 1, 1, None), ("RXF", 4, 10, None)]
+    assert assess(values(rows))["alert"].drop_nulls().to_list() == []
+
+
+def test_an_alert_is_one_plain_sentence_and_no_verdict() -> None:
+    found = alerts(assess(values(PROPORTIONS)), {"caesarean": "Caesarean births"})
+    assert found.height == 1
+    assert found["sentence"][0] == (
+        "Caesarean births, 2019/20: provider RX7 has 32.0 % against 21.5 % for all providers, "
+        "more than three standard deviations above; a variation to be asked about."
+    )
+    for word in ("fail", "poor", "unsafe", "bad", "worst", "outlier"):
+        assert word not in found["sentence"][0].lower()
+    others = [(f"RY{i}", 95 + i, 2000, 100.0) for i in range(11)]
+    ratio = alerts(assess(values([*others, ("RXD", 400, 2000, 100.0)])))
+    assert "400 observed against 100 expected (ratio 4.00)" in ratio["sentence"][0]
+
+
+def test_the_farthest_comes_first() -> None:
+    rows = [
+        (f"RX{i}", n, 1000, None) for i, n in enumerate([200, 210, 190, 205, 195, 199, 201, 198, 320, 400])
+    ]
+    assert alerts(assess(values(rows)))["provider"].to_list()[0] == "RX9"
+
+
+def test_the_curves_fit_the_published_table() -> None:
+    curves = funnel_limits(pl.concat([values(PROPORTIONS), values(RATIOS, indicator="mortality")]))
+    table = declaration().table("funnel_limit")
+    assert table.conform(curves, "OFFICIAL SENSITIVE").height == 120
+    assert curves.filter(indicator="mortality")["denominator"].max() == pytest.approx(101.5 * 1.05)
+    assert funnel_limits(values([])).is_empty()
+
+
+def test_figures_read_as_people_write_them() -> None:
+    assert figure(0.1234, "proportion") == "12.3 %"
+    assert figure(1.0812, "standardised_ratio") == "1.08"
+    assert figure(4.2, "rate", 1000) == "4.20 per 1,000"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        values(RATIOS, measure="opinion"),
+        values(RATIOS, direction="sideways"),
+        values(RATIOS).drop("denominator"),
+        values([("RXA", 11, 10, None)]),
+        values([("RXA", -1, 10, None)]),
+        pl.concat([values(RATIOS, measure="rate"), values([("RXZ", 1, 10, 2.0)], measure="proportion")]),
+    ],
+)
+def test_what_makes_no_sense_is_refused(frame: pl.DataFrame) -> None:
+    with pytest.raises(UsageError):
+        assess(frame)
+
+
+def test_no_values_at_all_give_no_rows_and_all_columns() -> None:
+    found = assess(values([]))
+    assert found.height == 0
+    assert {"value", "band", "alert", *LIMIT_COLUMNS} <= set(found.columns)
