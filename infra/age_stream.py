@@ -2,13 +2,13 @@
 
 Published format (C2SP "age"): a text header wraps a 128-bit file key for each X25519 recipient and carries an
 HMAC; the payload is cut into chunks of 64 KiB, each sealed with ChaCha20-Poly1305 under a counter nonce whose
-last byte marks the final chunk. Nothing here is a construction of our own: every file opens with the standard
-``age`` tool and with ``pyrage``, and theirs open here (a test holds both directions).
+last byte marks the final chunk. Nothing here is a construction of our own: what is sealed here opens with
+``pyrage``, the Rust implementation, and what that seals opens here (tests hold both directions).
 
 It exists beside ``pyrage``, which seals and opens everything small, for two reasons. ``pyrage`` pushes a
 stream from start to end, so a reader that pulls needs a thread and a queue, while this one decrypts when
-asked and has nothing to leave hanging. And OpenSSL's ChaCha20-Poly1305 runs several times as fast as the
-one in ``pyrage``, on data that every delivery passes three times.
+asked and has nothing to leave hanging. And OpenSSL's ChaCha20-Poly1305 made a stream of 250 MiB about
+twice as fast as ``pyrage`` did, and every delivery passes through three times.
 
 The encrypted payload is never taken to be complete before its final chunk was seen and nothing follows it.
 """

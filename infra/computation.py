@@ -33,7 +33,7 @@ from infra.workspace import Workspace
 from schemas.published import empty
 from sql import INDICATOR_FOLDER
 from transforms.assessment import alerts, assess, funnel_limits
-from transforms.linkage import days_from_discharge, one_death_per_person, resolve
+from transforms.linkage import days_to_death, one_death_per_person, resolve
 
 # Before this date there was no hospital record; it names files of a run that has no dated delivery.
 NO_DATE = date(1900, 1, 1)
@@ -158,7 +158,7 @@ def _death_link(
         record_bridge = _record_bridge(workspace, current, keyring)
         parts.append(resolve(records, record_bridge, unmatched="drop"))
     deaths = resolve(pl.concat(parts), bridge, unmatched="keep")
-    return days_from_discharge(spells, one_death_per_person(deaths))
+    return days_to_death(spells, one_death_per_person(deaths))
 
 
 def _record_bridge(

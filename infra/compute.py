@@ -223,7 +223,9 @@ def prove_spill_is_encrypted(
                 "create or replace temp table spill_probe as "
                 f"select '{SPILL_MARK}' || hash(range)::varchar as text from range({SPILL_PROBE_ROWS})"
             )
-            files = [file for file in spill_folder.rglob("*") if file.is_file()] if spill_folder.exists() else []
+            files = (
+                [file for file in spill_folder.rglob("*") if file.is_file()] if spill_folder.exists() else []
+            )
             spilled = sum(file.stat().st_size for file in files)
             readable = any(SPILL_MARK.encode() in file.read_bytes() for file in files)
         finally:
@@ -291,7 +293,8 @@ def _build(
         raise ContractDefinitionError(f"{name}.sql: no value for the parameter {unknown[0]}")
     with engine_errors(f"building {name}"):
         connection.execute(
-            f"create or replace {'view' if kind == 'view' else 'table'} {name} as\n{text}", {key: parameters[key] for key in wanted}
+            f"create or replace {'view' if kind == 'view' else 'table'} {name} as\n{text}",
+            {key: parameters[key] for key in wanted},
         )
 
 
@@ -381,7 +384,9 @@ def add_death_link(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -
     Raises :class:`IntegrityError` if a column, type or value is not so, or if a spell is none of this build.
     """
     if set(frame.columns) != set(DEATH_LINK_SCHEMA) or frame.schema["spell_id"] != pl.String:
-        raise IntegrityError("the death link must have the columns spell_id (text) and days_to_death (integer)")
+        raise IntegrityError(
+            "the death link must have the columns spell_id (text) and days_to_death (integer)"
+        )
     if not frame.schema["days_to_death"].is_integer():
         raise IntegrityError("days_to_death of the death link is not an integer")
     frame = frame.select("spell_id", "days_to_death")
@@ -390,7 +395,9 @@ def add_death_link(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -
     if frame.get_column("spell_id").n_unique() != frame.height:
         raise IntegrityError("the death link names a spell more than once")
     _store(
-        connection, "death_link", frame.with_columns(pl.col("days_to_death").clip(-100_000, 100_000).cast(pl.Int32))
+        connection,
+        "death_link",
+        frame.with_columns(pl.col("days_to_death").clip(-100_000, 100_000).cast(pl.Int32)),
     )
     with engine_errors("checking the death link"):
         row = connection.execute(
@@ -429,7 +436,9 @@ def parse_checks(text: str, where: str) -> tuple[Check, ...]:
         else:
             (found[-1][2] if found else before).append(line)
     if any(line.strip() and not line.startswith("--") for line in before):
-        raise ContractDefinitionError(f"{where}: a statement stands before the first '-- fail:' or '-- warn:' line")
+        raise ContractDefinitionError(
+            f"{where}: a statement stands before the first '-- fail:' or '-- warn:' line"
+        )
     checks = []
     for severity, says, lines in found:
         statement = "\n".join(lines).strip().removesuffix(";")

@@ -13,9 +13,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
-from typing import BinaryIO
 
 import polars as pl
 
@@ -23,22 +22,17 @@ from infra.files import storage_error
 from infra.judge import judge
 from infra.keyring import Keyring
 from infra.lake import Books, CommittedDelivery, Lake
-from infra.linkage import LinkageWriter
+from infra.linkage import LinkageWriter, PairsWriter
 from infra.officers import Officers
-from infra.periods import Period, parse_period, table_name
+from infra.periods import Period, table_name
+from infra.reading import Before, Readable, Reading, Totals
 from infra.signing import canonical_json
 from infra.vault import VaultSummary, VaultWriter
 from infra.workspace import Workspace
-from schemas.code_lists import code_list
 from schemas.contract import Contract, FieldClass
-from schemas.errors import CriticalRuleBroken, DeliveryRefused, ForbiddenColumn, WardwatchError
-from schemas.loader import HeaderMatch, match_header, select_contract
-from transforms.measure import add_counts, later_duplicates, whole_delivery_counts
-from transforms.plan import PROVIDERS_SCHEMA, ChunkPlan, ChunkResult, compile_plan
-from transforms.profile import Volumes, assemble_profile, profile_rules
-from transforms.records import HEAD_BYTES, Dialect, chunks, parse_chunk, sniff_dialect
-
-
+from schemas.errors import CriticalRuleBroken, DeliveryRefused, WardwatchError
+from transforms.plan import PROVIDERS_SCHEMA, ChunkPlan, ChunkResult
+from transforms.profile import profile_rules
 
 Progress = Callable[[str, int], None]
 
@@ -57,56 +51,7 @@ class Source:
     received_at: datetime
     retain_until: date
     expected_records: int | None
-    open: Callable[[], AbstractContextManager[BinaryIO]]
-
-
-@dataclass(frozen=True)
-class Before:
-    """What the delivery before held, to compare volumes with."""
-
-    rows: int
-    providers: frozenset[str]
-
-
-@dataclass
-class _Totals:
-    """What is added up over the chunks; counts and codes only."""
-
-    rows_in: int = 0
-    rows_kept: int = 0
-    rows_vaulted: int = 0
-    counts: list[pl.DataFrame] = field(default_factory=list)
-    quarantine: list[pl.DataFrame] = field(default_factory=list)
-    providers: list[pl.DataFrame] = field(default_factory=list)
-    key_hashes: dict[str, list[pl.Series]] = field(default_factory=dict)
-    ordinals: list[pl.Series] = field(default_factory=list)
-    broken: int = 0
-
-
-class _Head:
-    """A stream with its first bytes put back in front."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int = -1, /) -> bytes:
-        if self._head:
-            if size < 0:
-                first, self._head = self._head, b""
-                return first + self._stream.read()
-            first, self._head = self._head[:size], self._head[size:]
-            return first
-        return self._stream.read(size)
-
-
-def read_head(stream: BinaryIO, size: int = HEAD_BYTES) -> bytes:
-    """The first ``size`` bytes, or all if there are fewer."""
-    parts: list[bytes] = []
-    while size > 0 and (part := stream.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    open: Callable[[], AbstractContextManager[Readable]]
 
 
 def contract_digest(contract: Contract) -> str:
@@ -133,35 +78,6 @@ def items_digest(contract: Contract) -> str:
         }
     )
     return hashlib.sha256(text).hexdigest()
-
-
-def checked_header(dataset: str, dialect: Dialect) -> tuple[Contract, HeaderMatch]:
-    """The contract and the columns of a delivered header.
-
-    Raises :class:`ForbiddenColumn` for a name or address column, :class:`DeliveryRefused` for unknown, missing or
-    doubled ones. Names are shown only where they cannot be values (see :func:`schemas.loader.match_header`).
-    """
-    contract = select_contract(dataset, dialect.header)
-    match = match_header(contract, dialect.header)
-    if match.forbidden:
-        raise ForbiddenColumn(
-            f"the delivery has {len(match.forbidden)} column(s) that must never be delivered: "
-            f"{', '.join(match.forbidden)}",
-            next_step="nothing was kept; an incident was raised; tell the sender to send it again without them",
-        )
-    problems = []
-    if match.unknown:
-        problems.append(f"unknown: {', '.join(match.unknown_labels[:12])}")
-    if match.missing_required:
-        problems.append(f"missing: {', '.join(match.missing_required)}")
-    if match.duplicated:
-        problems.append(f"twice: {', '.join(match.duplicated)}")
-    if problems:
-        raise DeliveryRefused(
-            f"the columns do not fit the contract {contract.id} ({'; '.join(problems)})",
-            next_step="compare the header with schemas/DICTIONARY.md; a new column needs a decision in the contract",
-        )
-    return contract, match
 
 
 class _Chunks:
@@ -274,38 +190,35 @@ class Ingest:
     def _attempt(
         self,
         source: Source,
-        stream: BinaryIO,
+        stream: Readable,
         held: CommittedDelivery | None,
         replaced: CommittedDelivery | None,
         before: Before | None,
         duplicates: dict[str, pl.Series],
     ) -> CommittedDelivery | dict[str, pl.Series]:
-        head = read_head(stream)
-        dialect = sniff_dialect(head)
-        contract, match = checked_header(source.dataset, dialect)
-        codes = {f.codes: frozenset(code_list(f.codes).values) for f in contract.fields if f.codes is not None}
-        plan = compile_plan(contract, match.columns, source.period.bounds, source.delivery_id, codes=codes)
-        totals = _Totals()
+        reading = Reading(
+            stream,
+            source.dataset,
+            source.period,
+            source.delivery_id,
+            self._workspace.settings.chunk_bytes,
+        )
+        contract, plan, totals = reading.contract, reading.plan, reading.totals
         digest = items_digest(contract)
         keep_vault = held is not None and held.items_digest == digest
         generation = held.generation + (0 if keep_vault else 1) if held is not None else 1
         table = table_name(source.dataset, source.period) if contract.destination == "lake" else ""
 
         with ExitStack() as stack:
-            vault = None if keep_vault else stack.enter_context(self._vault_writer(source, contract, plan, generation))
-            linkage = (
-                stack.enter_context(
-                    LinkageWriter(
-                        self._workspace.zone("linkage"), source.delivery_id, self._keyring.linkage_file_key
-                    )
-                )
-                if plan.split_plan.death is not None
-                else None
+            vault = (
+                None
+                if keep_vault
+                else stack.enter_context(self._vault_writer(source, contract, plan, generation))
             )
-            body = _Head(head, stream)
-            work = _Chunks(
-                lambda: self._results(body, dialect, match, plan, totals, vault, linkage, duplicates)
-            )
+            linkage = self._linkage_writer(source, contract, plan)
+            if linkage is not None:
+                stack.enter_context(linkage)
+            work = _Chunks(lambda: self._results(reading, vault, linkage, duplicates))
             stack.callback(work.close)
             try:
                 with self._lake.transaction():
@@ -314,16 +227,16 @@ class Ingest:
                     else:
                         for _frame in work.frames():
                             pass
-                    found = self._later_duplicates(plan, totals, duplicates)
+                    found = reading.later_duplicates(duplicates)
                     if found:
                         raise _ReadAgain(found)
-                    profile = self._profile(contract, plan, match, totals, source.expected_records, before)
+                    profile = reading.profile(source.expected_records, before)
                     self._judge(contract, profile)
                     summary = vault.finish() if vault is not None else None
                     if linkage is not None:
                         linkage.finish()
                     delivery = self._committed(
-                        source, contract, match, totals, summary, held, digest, generation, table
+                        source, reading, summary, held, digest, generation, table
                     )
                     self._lake.write_books(
                         delivery, _books(contract, source.delivery_id, totals, profile, replaced)
@@ -346,125 +259,27 @@ class Ingest:
             return None
         return Before(replaced.rows_in, self._lake.providers_of(replaced.delivery_id))
 
-    # Reading
-
     def _results(
         self,
-        body: _Head,
-        dialect: Dialect,
-        match: HeaderMatch,
-        plan: ChunkPlan,
-        totals: _Totals,
+        reading: Reading,
         vault: VaultWriter | None,
-        linkage: LinkageWriter | None,
+        linkage: LinkageWriter | PairsWriter | None,
         duplicates: Mapping[str, pl.Series],
     ) -> Iterator[ChunkResult]:
-        columns = [
-            f.name if f is not None else f"column {position + 1}" for position, f in enumerate(match.columns)
-        ]
-        token_key = self._keyring.linkage_token_key
-        broken_rule = readable_rows_rule(plan.contract)
-        first_ordinal = 1
-        for data in chunks(body, dialect, self._workspace.settings.chunk_bytes):
-            parsed = parse_chunk(data, dialect, columns, plan.wanted)
-            del data
-            result = plan.run(
-                parsed.frame, first_ordinal, token_key, positions=parsed.ordinals, duplicates=duplicates
-            )
-            if parsed.broken:
-                totals.broken += len(parsed.broken)
-                totals.quarantine.append(
-                    pl.DataFrame(
-                        {
-                            "record_ordinal": [first_ordinal + position for position, _ in parsed.broken],
-                            "rule_id": [broken_rule] * len(parsed.broken),
-                        },
-                        schema={"record_ordinal": pl.Int64, "rule_id": pl.String},
+        for result in reading.results(self._keyring.linkage_token_key, duplicates):
+            if vault is not None and result.vault is not None:
+                vault.add(_with_record_key(result.vault))
+            if isinstance(linkage, LinkageWriter) and result.linkage is not None:
+                # A date known only to its month says nothing about thirty days.
+                linkage.add(
+                    result.linkage.filter(pl.col("known_to_day")).select(
+                        pl.col("person_token").alias("token"), "date_of_death"
                     )
                 )
-            first_ordinal += parsed.rows
-            self._add(totals, result, parsed.rows, vault, linkage)
-            self._progress(plan.delivery_id, totals.rows_in)
+            if isinstance(linkage, PairsWriter):
+                linkage.add(result.lake.select(pl.col("old_person_token").alias("token"), "person_token"))
+            self._progress(reading.plan.delivery_id, reading.totals.rows_in)
             yield result
-
-    def _add(
-        self,
-        totals: _Totals,
-        result: ChunkResult,
-        rows: int,
-        vault: VaultWriter | None,
-        linkage: LinkageWriter | None,
-    ) -> None:
-        totals.rows_in += rows
-        totals.rows_kept += result.rows_kept
-        totals.counts.append(result.counts)
-        if result.quarantine.height:
-            totals.quarantine.append(result.quarantine)
-        totals.providers.append(result.providers)
-        totals.ordinals.append(result.ordinals)
-        for rule_id, hashes in result.key_hashes.items():
-            totals.key_hashes.setdefault(rule_id, []).append(hashes)
-        if result.vault is not None:
-            totals.rows_vaulted += result.vault.height
-            if vault is not None:
-                vault.add(_with_record_key(result.vault))
-        if linkage is not None and result.linkage is not None:
-            # A date known only to its month says nothing about thirty days.
-            linkage.add(
-                result.linkage.filter(pl.col("known_to_day")).select(
-                    pl.col("person_token").alias("token"), "date_of_death"
-                )
-            )
-
-    # Judging
-
-    @staticmethod
-    def _later_duplicates(
-        plan: ChunkPlan, totals: _Totals, known: Mapping[str, pl.Series]
-    ) -> dict[str, pl.Series]:
-        found = {}
-        for rule in plan.rule_set.whole:
-            if rule.rule.check != "unique" or not rule.leaves_rows_out or rule.id in known:
-                continue
-            parts = totals.key_hashes.get(rule.id, [])
-            if not parts:
-                continue
-            hashes = pl.concat(parts)
-            if hashes.drop_nulls().n_unique() == len(hashes) - hashes.null_count():
-                continue
-            found[rule.id] = later_duplicates(pl.concat(totals.ordinals), hashes)
-        return found
-
-    def _profile(
-        self,
-        contract: Contract,
-        plan: ChunkPlan,
-        match: HeaderMatch,
-        totals: _Totals,
-        control_rows: int | None,
-        before: Before | None,
-    ) -> pl.DataFrame:
-        counts = add_counts(
-            [*totals.counts, whole_delivery_counts(plan.rule_set, totals.rows_in, totals.key_hashes)]
-        )
-        missing = 0
-        if before is not None:
-            reported = {
-                name for frame in totals.providers for name in frame["provider"].to_list() if name is not None
-            }
-            missing = len(before.providers - reported)
-        required = [f for f in contract.fields if f.required]
-        volumes = Volumes(
-            rows=totals.rows_in,
-            broken_rows=totals.broken,
-            control_rows=control_rows,
-            previous_rows=before.rows if before is not None else None,
-            previous_providers=len(before.providers) if before is not None else None,
-            missing_providers=missing,
-            required_columns=len(required),
-            missing_columns=len(match.missing_required),
-        )
-        return assemble_profile(contract, counts, plan.rule_set.not_applicable, volumes)
 
     @staticmethod
     def _judge(contract: Contract, profile: pl.DataFrame) -> None:
@@ -476,7 +291,17 @@ class Ingest:
                 next_step="nothing was kept; `wardwatch check FILE` lists every rule with its counts",
             )
 
-    # The delivery row
+    # The stores
+
+    def _linkage_writer(
+        self, source: Source, contract: Contract, plan: ChunkPlan
+    ) -> LinkageWriter | PairsWriter | None:
+        root, key = self._workspace.zone("linkage"), self._keyring.linkage_file_key
+        if plan.split_plan.death is not None:
+            return LinkageWriter(root, source.delivery_id, key)
+        if contract.destination == "linkage":
+            return PairsWriter(root, source.delivery_id, key)
+        return None
 
     def _vault_writer(
         self, source: Source, contract: Contract, plan: ChunkPlan, generation: int
@@ -492,28 +317,29 @@ class Ingest:
             items={f.name: f.item.value for f in plan.split_plan.items if f.item is not None},
         )
 
+    # The delivery row
+
     def _committed(
         self,
         source: Source,
-        contract: Contract,
-        match: HeaderMatch,
-        totals: _Totals,
+        reading: Reading,
         summary: VaultSummary | None,
         held: CommittedDelivery | None,
         digest: str,
         generation: int,
         table: str,
     ) -> CommittedDelivery:
+        totals = reading.totals
         return self._row(
             source,
-            contract_id=contract.id,
-            contract_digest=contract_digest(contract),
+            contract_id=reading.contract.id,
+            contract_digest=contract_digest(reading.contract),
             table_name=table,
             rows_in=totals.rows_in,
             rows_kept=totals.rows_kept,
             rows_quarantined=totals.rows_in - totals.rows_kept,
             rows_vaulted=totals.rows_vaulted,
-            columns_delivered=len(match.columns),
+            columns_delivered=len(reading.match.columns),
             items_digest=digest,
             generation=generation,
             vault_manifest_sha256=(
@@ -598,7 +424,7 @@ def _no_books() -> Books:
 def _books(
     contract: Contract,
     delivery_id: str,
-    totals: _Totals,
+    totals: Totals,
     profile: pl.DataFrame,
     replaced: CommittedDelivery | None,
 ) -> Books:

@@ -135,10 +135,19 @@ def _validate(
     with _quiet():
         import great_expectations as gx
         import pandas as pd
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        # The default ephemeral context makes a temporary folder for Data Docs, which nobody reads.
+        settings = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+            progress_bars=ProgressBarsConfig(globally=False),
+            analytics_enabled=False,
+        )
+        context = gx.get_context(mode="ephemeral", project_config=settings)
         frame = pd.DataFrame({rule.id: [shares[rule.id]] for rule in rules})
         batch = (
             context.data_sources.add_pandas("profile")

@@ -31,6 +31,7 @@ from infra.commit_points import commit_point
 from infra.engine import engine_errors, open_engine
 from infra.files import FILE_MODE, make_folder, storage_errors, sync_file, sync_folder
 from schemas.errors import IntegrityError, WorkspaceError
+from schemas.loader import load_contracts
 from schemas.tables import LakeColumn, comment_statements, create_table
 
 CATALOG = "catalog.ducklake"
@@ -402,3 +403,21 @@ def _arrow_type(column: LakeColumn) -> Any:
 def _record_batches(frames: Iterable[pl.DataFrame], schema: Any) -> Iterator[Any]:
     for frame in frames:
         yield from pa.table(frame).cast(schema).to_batches()
+
+
+def curated_view(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, tuple[str, ...], bool]]:
+    """Make each dataset of the attached lake a view of ``connection``: (name, columns that may be asked, whether it
+    has persons). Keys, tokens and ordinals are not among the columns."""
+    never = {"person_token", "old_person_token", "record_ordinal", "delivery_id"}
+    keys = {key for contract in load_contracts().values() for key in contract.record_key}
+    found = []
+    with engine_errors("binding the curated views"):
+        rows = connection.execute(
+            "SELECT DISTINCT dataset FROM lake.delivery WHERE table_name <> '' ORDER BY 1"
+        ).fetchall()
+        for (dataset,) in rows:
+            connection.execute(f"CREATE TEMP VIEW {dataset} AS SELECT * FROM lake.{dataset}")
+            names = [row[0] for row in connection.execute(f"DESCRIBE {dataset}").fetchall()]
+            columns = tuple(name for name in names if name not in never and name not in keys)
+            found.append((dataset, columns, "person_token" in names))
+    return found

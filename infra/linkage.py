@@ -2,7 +2,8 @@
 
 ``linkage/<delivery_id>.parquet`` holds three columns and never more: ``token`` (keyed, String),
 ``date_of_death`` and ``registered`` (Date). Cause, place and everything else that a death record says is not
-kept. Each column has a key of its own, derived from the linkage key for this delivery and column, so that a
+kept. The older product numbers its death records and says in a bridge file whose they are; that bridge lies here
+too, as pairs of tokens (``token`` of the record, ``person_token``), for in the lake it would say who has died. Each column has a key of its own, derived from the linkage key for this delivery and column, so that a
 file does not open in another's place.
 
 The pipeline can open this store, under a standing approval with a review-by date, and each use is audited by
@@ -18,7 +19,7 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import polars as pl
 from cryptography.hazmat.primitives import hashes
@@ -31,7 +32,8 @@ from infra.sealing import SecretBytes
 from infra.signing import canonical_json
 from schemas.errors import IntegrityError, KeyUnavailable, UsageError
 
-SCHEMA = pl.Schema({"token": pl.String, "date_of_death": pl.Date, "registered": pl.Date})
+DEATHS = pl.Schema({"token": pl.String, "date_of_death": pl.Date, "registered": pl.Date})
+PAIRS = pl.Schema({"token": pl.String, "person_token": pl.String})
 STAGING_PREFIX = ".staging-"
 SUFFIX = ".parquet"
 
@@ -44,7 +46,9 @@ def _path(root: Path, delivery_id: str) -> Path:
     return root / f"{delivery_id}{SUFFIX}"
 
 
-def _keys(key: bytes, delivery_id: str) -> tuple[SecretBytes, dict[str, SecretBytes], bytes]:
+def _keys(
+    key: bytes, delivery_id: str, schema: pl.Schema
+) -> tuple[SecretBytes, dict[str, SecretBytes], bytes]:
     """Footer key, column keys and additional data of one delivery's file."""
     if len(key) != encrypted_parquet.KEY_BYTES:
         raise KeyUnavailable("the linkage key has 32 bytes")
@@ -54,21 +58,24 @@ def _keys(key: bytes, delivery_id: str) -> tuple[SecretBytes, dict[str, SecretBy
         return SecretBytes(HKDF(hashes.SHA256(), 32, None, place).derive(bytes(key)))
 
     aad = canonical_json({"zone": "linkage", "delivery_id": delivery_id})
-    return derive("footer"), {column: derive(f"column {column}") for column in SCHEMA}, aad
+    return derive("footer"), {column: derive(f"column {column}") for column in schema}, aad
 
 
-class LinkageWriter:
-    """Collects the deaths of one delivery and writes them as one file, whole or not at all.
+class _Writer:
+    """Collects the rows of one delivery and writes them as one file, whole or not at all.
 
     ``root`` is the workspace's ``linkage/``, ``key`` the keyring's linkage file key. The rows wait in memory:
     the whole history of deaths, some ten million rows, takes about half a gigabyte.
     """
 
+    schema: ClassVar[pl.Schema]
+    optional: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, root: Path, delivery_id: str, key: bytes) -> None:
         self._path = _path(root, delivery_id)
-        self._keys = _keys(key, delivery_id)
+        self._keys = _keys(key, delivery_id, self.schema)
         self._staging = self._path.with_name(STAGING_PREFIX + self._path.name)
-        self._frames: list[pl.DataFrame] = [SCHEMA.to_frame()]
+        self._frames: list[pl.DataFrame] = [self.schema.to_frame()]
         make_folder(root)
 
     def __enter__(self) -> Self:
@@ -80,17 +87,16 @@ class LinkageWriter:
         self.abort()
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Take ``token`` (String), ``date_of_death`` (Date) and, if delivered, ``registered`` (Date).
+        """Take rows of exactly :attr:`schema`; an optional column may be missing.
 
         Rows without a token are left out: they link to nobody. Raises :class:`UsageError` for any other
         column or type, so that nothing else can come to lie here.
         """
-        optional = {name: frame.schema.get(name, pl.Date) for name in ("registered",)}
-        if not frame.columns or {**optional, **frame.schema} != dict(SCHEMA):
-            raise UsageError("the linkage store takes token, date_of_death and registered, nothing else")
-        if "registered" not in frame.columns:
-            frame = frame.with_columns(pl.lit(None, pl.Date).alias("registered"))
-        self._frames.append(frame.select(list(SCHEMA)).filter(pl.col("token").is_not_null()))
+        missing = [name for name in self.optional if name not in frame.columns]
+        frame = frame.with_columns(pl.lit(None, self.schema[name]).alias(name) for name in missing)
+        if dict(frame.schema) != dict(self.schema):
+            raise UsageError(f"this file of the linkage store takes {', '.join(self.schema)}, nothing else")
+        self._frames.append(frame.select(list(self.schema)).filter(pl.col("token").is_not_null()))
 
     def finish(self) -> int:
         """Write the file, make it durable and put it in place. Returns the number of rows.
@@ -115,6 +121,19 @@ class LinkageWriter:
         self._staging.unlink(missing_ok=True)
 
 
+class LinkageWriter(_Writer):
+    """Deaths: ``token`` (String), ``date_of_death`` (Date) and, if delivered, ``registered`` (Date)."""
+
+    schema = DEATHS
+    optional = ("registered",)
+
+
+class PairsWriter(_Writer):
+    """Pairs of tokens: ``token`` of a death record and ``person_token``, both String."""
+
+    schema = PAIRS
+
+
 def write_linkage(root: Path, delivery_id: str, frame: pl.DataFrame, key: bytes) -> int:
     """Write one delivery's deaths at once, see :class:`LinkageWriter`. Returns the number of rows."""
     with LinkageWriter(root, delivery_id, key) as writer:
@@ -123,21 +142,30 @@ def write_linkage(root: Path, delivery_id: str, frame: pl.DataFrame, key: bytes)
 
 
 def read_linkage(root: Path, delivery_ids: Iterable[str], key: bytes) -> pl.DataFrame:
-    """All rows of the named deliveries: ``token``, ``date_of_death``, ``registered``, in the order given.
+    """All deaths of the named deliveries: ``token``, ``date_of_death``, ``registered``, in the order given.
 
     The caller has an approval in force and has written the use into the audit log. Raises
     :class:`IntegrityError` if a file is missing, changed, or another delivery's, or if the key is another.
     """
-    frames = [SCHEMA.to_frame()]
+    return _read(root, delivery_ids, key, DEATHS)
+
+
+def read_pairs(root: Path, delivery_ids: Iterable[str], key: bytes) -> pl.DataFrame:
+    """All pairs of the named deliveries: ``token``, ``person_token``; otherwise as :func:`read_linkage`."""
+    return _read(root, delivery_ids, key, PAIRS)
+
+
+def _read(root: Path, delivery_ids: Iterable[str], key: bytes, schema: pl.Schema) -> pl.DataFrame:
+    frames = [schema.to_frame()]
     for delivery_id in delivery_ids:
         path = _path(root, delivery_id)
         try:
             content = path.read_bytes()
         except OSError:
             raise IntegrityError(f"the linkage file of delivery {delivery_id} is missing") from None
-        footer_key, column_keys, aad = _keys(key, delivery_id)
-        frame = encrypted_parquet.decode(content, list(SCHEMA), footer_key, column_keys, aad)
-        if frame.schema != SCHEMA:
+        footer_key, column_keys, aad = _keys(key, delivery_id, schema)
+        frame = encrypted_parquet.decode(content, list(schema), footer_key, column_keys, aad)
+        if frame.schema != schema:
             raise IntegrityError(f"the linkage file of delivery {delivery_id} holds something else")
         frames.append(frame)
     return pl.concat(frames)

@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra import linkage, publish, vault
 from infra.audit import AuditLog
@@ -26,13 +26,14 @@ from infra.computation import Computation, compute
 from infra.files import write_atomic
 from infra.inbox import READY, recognise, waiting
 from infra.incidents import IncidentType, raise_incident
-from infra.ingest import Ingest, Source, checked_header
+from infra.ingest import Ingest, Source
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, Lake
 from infra.landing import Control, Decision, Landed, Landing
 from infra.officers import Officers
 from infra.periods import Period, parse_period, table_name
 from infra.purposes import require_purpose
+from infra.reading import checked_header, partyears
 from infra.receipts import Receipt, safe_name
 from infra.signing import canonical_json
 from infra.vault import folder_name
@@ -49,7 +50,7 @@ from schemas.errors import (
     WorkspaceError,
 )
 from schemas.loader import load_contracts
-from transforms.records import parse_chunk, sniff_dialect
+from transforms.records import sniff_dialect
 
 Say = Callable[[str], None]
 
@@ -81,6 +82,7 @@ class Outcome:
     inputs: str = ""
     run_id: str = ""
     nothing_new: bool = False
+    reason: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -252,11 +254,11 @@ class Night:
 
     def _decide(self, name: str, head: bytes, stated: Stated) -> Decision:
         dialect = sniff_dialect(head)
-        partyears = _partyears(head, dialect)
+        years = partyears(head, dialect)
         found = recognise(
             name,
             dialect.header,
-            partyears,
+            years,
             dataset=stated.dataset,
             period=stated.period,
             sender=stated.sender,
@@ -288,7 +290,7 @@ class Night:
         kind = kinds.get(type(refusal))
         if kind is not None:
             raise_incident(
-                self.workspace.zone("incidents"), kind, now=self.clock(), code=refusal.code, object="inbox"
+                self.workspace.zone("incidents"), kind, "inbox", audit=self.audit, now=self.clock()
             )
 
     # Step 2-6: ingest
@@ -487,6 +489,7 @@ class Night:
             "landed": self.outcome.landed,
             "ingested": self.outcome.ingested,
             "superseded": self.outcome.superseded,
+            "reason": self.outcome.reason,
             "problems": [asdict(problem) for problem in self.outcome.problems],
             "stages": computation.counts,
             "outputs": publication.outputs,
@@ -498,8 +501,12 @@ class Night:
         self.checkpoint()
 
     def checkpoint(self) -> None:
+        """Sign the audit log as it stands."""
         key = self.keyring.audit_signing_key
-        self.audit.checkpoint(key_name=key.key_id, public_key=key.public_bytes, sign=key.sign)
+        private = Ed25519PrivateKey.from_private_bytes(bytes(key.secret_bytes()))
+        self.audit.checkpoint(
+            key_name="wardwatch-audit", public_key=bytes.fromhex(key.public), sign=private.sign
+        )
 
     def _problem(self, what: str, error: WardwatchError) -> None:
         problem = Problem(what, error.code, error.exit_code, str(error))
@@ -592,17 +599,3 @@ def _rank(receipt: Receipt) -> int:
         return month
     day = receipt.snapshot_date or receipt.received_at[:10]
     return int(str(day).replace("-", ""))
-
-
-def _partyears(head: bytes, dialect: Any) -> set[str]:
-    """The values of PARTYEAR at the beginning of a file (none of them identifies anybody)."""
-    names = [name.strip().upper() for name in dialect.header]
-    if "PARTYEAR" not in names:
-        return set()
-    body = head[dialect.header_bytes :]
-    cut = body.rfind(b"\n") + 1
-    columns = [f"column {position + 1}" for position in range(len(names))]
-    wanted = columns[names.index("PARTYEAR")]
-    parsed = parse_chunk(body[:cut] if cut else body, dialect, columns, [wanted])
-    values = parsed.frame.get_column(wanted).drop_nulls().str.strip_chars()
-    return set(values.filter(values.str.contains(r"^\d{6}$")).to_list())

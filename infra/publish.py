@@ -215,6 +215,12 @@ def current(folder: Path) -> Path | None:
     return folder / os.readlink(pointer) if pointer.is_symlink() else None
 
 
+def current_run(folder: Path) -> str | None:
+    """The id of the run that readers see, or None before the first."""
+    found = current(folder)
+    return found.name if found else None
+
+
 def runs(folder: Path) -> list[str]:
     """The complete runs in ``folder``, oldest first."""
     if not folder.is_dir():
@@ -237,8 +243,7 @@ def sweep(folder: Path) -> int:
 
 def keep_last(published: Path, keep: int = KEEP_RUNS) -> list[str]:
     """Remove runs beyond the newest ``keep``; never the current one or one released. Returns them."""
-    now = current(published)
-    safe = {*runs(published / PUBLIC), *([now.name] if now else [])}
+    safe = {*runs(published / PUBLIC), current_run(published)}
     old = [run_id for run_id in runs(published)[: -keep or None] if run_id not in safe]
     with storage_errors("an earlier run"):
         for run_id in old:
@@ -274,6 +279,7 @@ def _write_database(
         with storage_errors("the published database"):
             path.unlink(missing_ok=True)
             with duckdb.connect(str(path), config=dict(_LOCKED_DOWN)) as connection:
+                connection.execute("BEGIN")  # one durable write, not one per statement
                 for table in tables:
                     columns = ", ".join(
                         f'"{column.name}" {column.type}{"" if column.null else " NOT NULL"}'
@@ -285,13 +291,11 @@ def _write_database(
                         connection.execute(
                             f'COMMENT ON COLUMN "{table.name}"."{column.name}" IS {_text(column.comment)}'
                         )
-                    connection.register("incoming", frames[table.name].to_arrow())
-                    names = ", ".join(f'"{column.name}"' for column in table.columns)
-                    connection.execute(f'INSERT INTO "{table.name}" SELECT {names} FROM incoming')
-                    connection.unregister("incoming")
+                    connection.from_arrow(frames[table.name].to_arrow()).insert_into(table.name)
                 for view in views:
                     connection.execute(f'CREATE VIEW "{view.name}" AS {view.sql}')
                     connection.execute(f'COMMENT ON VIEW "{view.name}" IS {_text(view.comment)}')
+                connection.execute("COMMIT")
                 connection.execute("CHECKPOINT")
             sync_file(path)
     except duckdb.Error as error:

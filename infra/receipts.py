@@ -77,7 +77,8 @@ class Receipt(_Document):
 
     ``name``: the data file's, see :func:`safe_name`. ``content``: of the plaintext. ``received``: of the file
     as it lay in the inbox; ``member`` of ``members`` says which of its data files this is. ``sealed``: of
-    ``content.age``, which opens with the private half of ``landing_recipient``. ``expected_records``: what a
+    ``content.age``, which opens with the private half of ``landing_recipient``; ``sealed_head`` of its first
+    512 bytes, see :data:`infra.landing.SEALED_HEAD_BYTES`. ``expected_records``: what a
     control file states. ``replaces``: the SHA-256 of the content that this one is the re-delivery of.
     """
 
@@ -94,6 +95,7 @@ class Receipt(_Document):
     member: int = Field(ge=1)
     members: int = Field(ge=1)
     sealed: Digest
+    sealed_head: Sha256
     landing_recipient: str
     landing_fingerprint: str
     received_at: Moment

@@ -8,9 +8,9 @@ signed manifest::
                         shares-siro.age       second shares, to the SIRO and deputy
                         RXX/part-0001.parquet
 
-Each column of each issuer, the record key included, has a random 256-bit key of its own, so "only this item,
-only this hospital, only this delivery" is a matter of which keys are released and not of a WHERE clause. A
-key is split in two the moment it has done its work, and both halves leave in a form that this process
+Each column of each issuer, the record key included, has a random 256-bit key of its own, so "only this
+item, only this hospital, only this delivery" is a matter of which keys are released and not of a WHERE
+clause. When the delivery ends each key is split in two, and both halves leave in a form that this process
 cannot open. The footer and record-key keys are released with every request: they alone open no item.
 
 The manifest lists each part with its digest, and a digest of each key. A reader checks the signature, the

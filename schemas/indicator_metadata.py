@@ -141,7 +141,9 @@ class IndicatorMetadata(Strict):
                 raise ValueError(f"there is no column {name}")
         identifying = sorted(ID_LEVEL_COLUMNS.intersection(names))
         if identifying:
-            raise ValueError(f"{identifying[0]} stands for one person, stay or record; an indicator is an aggregate")
+            raise ValueError(
+                f"{identifying[0]} stands for one person, stay or record; an indicator is an aggregate"
+            )
         return self
 
     @property

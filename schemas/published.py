@@ -23,7 +23,7 @@ Marking = Literal["OFFICIAL", "OFFICIAL SENSITIVE"]
 MARKING_COLUMN = "protective_marking"
 TOTAL_STRATUM = "all"
 
-MEASURES = ("proportion", "standardised_ratio", "rate", "ratio_of_counts")
+MEASURES = ("proportion", "standardised_ratio", "rate", "ratio_of_counts", "count")
 DIRECTIONS = ("lower_is_better", "higher_is_better", "neutral")
 SIGNIFICANT_DIGITS = 10
 """Published decimals are rounded to this many digits: sums over threads may differ in the last bits between

@@ -74,7 +74,8 @@ def assess(values: pl.DataFrame) -> pl.DataFrame:
     (confidence limits of the value), target, the eight control limits of ``LIMIT_COLUMNS``, z
     (over-dispersed), band and alert added or replaced. A row that cannot be assessed (a number missing, a
     denominator or expected number of zero) keeps its counts and has all of these empty; it takes no part in
-    the comparison of the others.
+    the comparison of the others. A ``count`` has a value and its confidence limits, and is compared with
+    nothing.
 
     Raises :class:`UsageError` for an unknown measure or direction, two measures in one comparison, and
     numbers that make no sense (negative, a numerator above its denominator).
@@ -96,7 +97,7 @@ def funnel_limits(values: pl.DataFrame, strata: tuple[str, ...] = (TOTAL_STRATUM
     work = _prepared(values).filter(pl.col("stratum").is_in(strata))
     for part in work.partition_by(GROUP, maintain_order=True):
         usable = part.filter("_usable")
-        if usable.is_empty():
+        if usable.is_empty() or usable["measure"].unique().to_list() == ["count"]:
             continue
         funnel, per = _funnel_of(usable), _only(usable, "per")
         size = funnel.rows["size"].to_numpy()
@@ -148,6 +149,8 @@ def figure(value: float, measure: str, per: float = 1.0) -> str:
     """A value as people read it: ``12.3 %``, ``1.08``, ``4.2 per 1,000``."""
     if measure == "proportion" and per == 1:
         return f"{100 * value:.1f} %"
+    if measure == "count":
+        return f"{value:,.0f}"
     if measure == "rate" and per != 1:
         return f"{value:.2f} per {per:,.0f}"
     return f"{value:.2f}"
@@ -186,6 +189,8 @@ def _prepared(values: pl.DataFrame) -> pl.DataFrame:
         .then(pl.col("expected"))
         .otherwise(pl.col("denominator"))
     )
+    # A bare count is compared with nothing; its size is 1 only so that the arithmetic holds.
+    size = pl.when(pl.col("measure") == "count").then(pl.lit(1.0)).otherwise(size)
     usable = pl.col("numerator").is_not_null() & size.is_not_null() & (size != 0)
     return work.with_columns(_size=size, _usable=usable)
 
@@ -220,6 +225,11 @@ def _assess_one(part: pl.DataFrame) -> pl.DataFrame:
     rest = rest.with_columns(_empty_columns())
     if usable.is_empty():
         return rest
+    if usable["measure"].unique().to_list() == ["count"]:
+        counted = usable.with_columns(_empty_columns()).with_columns(
+            pl.col("numerator").alias("value"), *_count_limits(usable["numerator"].to_numpy())
+        )
+        return pl.concat([counted, rest])
     funnel, per = _funnel_of(usable), _only(usable, "per")
     limits_95, limits_998 = (_confidence(usable, funnel, level) for level in (LEVEL_95, LEVEL_998))
     rows = funnel.rows
@@ -241,15 +251,26 @@ def _assess_one(part: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([assessed, rest]) if rest.height else assessed
 
 
+def _count_limits(numerator: Floats) -> list[pl.Series]:
+    return [
+        pl.Series(f"{end}_{name}", getattr(_count_interval(numerator, level), end))
+        for name, level in (("95", LEVEL_95), ("998", LEVEL_998))
+        for end in ("lower", "upper")
+    ]
+
+
+def _count_interval(numerator: Floats, level: float) -> Interval:
+    close, exact = byar(numerator, level), poisson_exact(numerator, level)
+    many = numerator >= BYAR_FROM
+    return Interval(np.where(many, close.lower, exact.lower), np.where(many, close.upper, exact.upper))
+
+
 def _confidence(usable: pl.DataFrame, funnel: Funnel, level: float) -> Interval:
     numerator, size = funnel.rows["observed"].to_numpy(), funnel.rows["size"].to_numpy()
     if funnel.method == "proportion":
         return wilson(numerator, size, level)
-    close, exact = byar(numerator, level), poisson_exact(numerator, level)
-    many = numerator >= BYAR_FROM
-    lower: Floats = np.where(many, close.lower, exact.lower) / size
-    upper: Floats = np.where(many, close.upper, exact.upper) / size
-    return Interval(lower, upper)
+    counted = _count_interval(numerator, level)
+    return Interval(counted.lower / size, counted.upper / size)
 
 
 def _alert_levels(usable: pl.DataFrame, funnel: Funnel) -> list[str | None]:

@@ -34,11 +34,15 @@ CONTROL_COUNT: Final = "control_count"
 ROWS_SINCE_LAST: Final = "rows_since_last"
 PROVIDERS_SINCE_LAST: Final = "providers_since_last"
 REQUIRED_COLUMNS: Final = "required_columns"
+READABLE_ROWS: Final = "readable_rows"
 VOLUME_CHECK: Final = "volume"
 
 TOLERATED_FALL_IN_ROWS: Final = 0.2
 """A cumulative delivery grows from month to month and the final one differs by a few per cent, so a fall by
 more than a fifth means that something is missing. A starting point, not a standard."""
+TOLERATED_BROKEN_ROWS: Final = 0.01
+"""A line that cannot be divided into fields is quarantined. If one in a hundred cannot, the file is not this
+layout."""
 TOLERATED_MISSING_PROVIDERS: Final = 0.02
 """Of some 450 providers a handful merges or closes between two deliveries; more than that failed to
 report."""
@@ -48,12 +52,14 @@ report."""
 class Volumes:
     """How much was delivered. ``None`` where there is nothing to compare with.
 
-    ``rows``: records in the file; ``control_rows``: the number its control file states; ``previous_rows``: of
+    ``rows``: lines in the file after the header; ``broken_rows``: those that cannot be divided into fields;
+    ``control_rows``: the number its control file states; ``previous_rows``: of
     the delivery that this one replaces; ``previous_providers`` and ``missing_providers``: providers in that
     one, and those of them that this one lacks; ``required_columns`` and ``missing_columns``: columns.
     """
 
     rows: int
+    broken_rows: int = 0
     control_rows: int | None = None
     previous_rows: int | None = None
     previous_providers: int | None = None
@@ -66,6 +72,14 @@ def volume_rules(contract: Contract) -> tuple[Rule, ...]:
     """The rules on volumes that every dataset has, ids ``<DATASET>.VOLUME.<name>``."""
     prefix = f"{contract.dataset.upper()}.VOLUME"
     return (
+        Rule(
+            id=f"{prefix}.{READABLE_ROWS}",
+            severity="critical",
+            level="record",
+            allow=TOLERATED_BROKEN_ROWS,
+            check=VOLUME_CHECK,
+            says="every line of the file has as many fields as its header",
+        ),
         Rule(
             id=f"{prefix}.{CONTROL_COUNT}",
             severity="critical",
@@ -95,6 +109,11 @@ def volume_rules(contract: Contract) -> tuple[Rule, ...]:
     )
 
 
+def readable_rows_rule(contract: Contract) -> str:
+    """Id of the rule that quarantines lines which cannot be divided into fields."""
+    return f"{contract.dataset.upper()}.VOLUME.{READABLE_ROWS}"
+
+
 def profile_rules(contract: Contract) -> tuple[Rule, ...]:
     """All rules that a profile of ``contract`` has a row for, in order."""
     return (*contract.rules, *volume_rules(contract))
@@ -116,6 +135,7 @@ def _volume_counts(volumes: Volumes) -> dict[str, tuple[int, int] | None]:
     if volumes.required_columns:
         columns = (volumes.required_columns, volumes.missing_columns)
     return {
+        READABLE_ROWS: (volumes.rows, volumes.broken_rows) if volumes.rows else None,
         CONTROL_COUNT: control,
         ROWS_SINCE_LAST: fall,
         PROVIDERS_SINCE_LAST: providers,

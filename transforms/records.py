@@ -244,17 +244,17 @@ def chunks(stream: ByteSource, dialect: Dialect, target_bytes: int = CHUNK_BYTES
     """
     to_skip = dialect.header_bytes
     carry = b""
-    while block := _read_full(stream, target_bytes):
-        if to_skip:
-            skipped = min(to_skip, len(block))
-            to_skip -= skipped
-            block = block[skipped:]
-        keep = _end_of_last_record(carry, block)
+    block = bytearray(target_bytes)  # filled again and again: fresh memory costs more than reading
+    view = memoryview(block)
+    while end := _fill(stream, view):
+        start = min(to_skip, end)
+        to_skip -= start
+        keep = _end_of_last_record(carry, block, start, end)
         if keep:
-            yield b"".join((carry, memoryview(block)[:keep]))
-            carry = block[keep:]
+            yield b"".join((carry, view[start:keep]))
+            carry = bytes(view[keep:end])
         else:
-            carry += block
+            carry += view[start:end]
         if len(carry) > MAX_RECORD_BYTES:
             raise DeliveryRefused(f"a line is longer than {MAX_RECORD_BYTES} bytes: not a file of records")
     carry = carry.rstrip(b"\r\n")
@@ -262,35 +262,36 @@ def chunks(stream: ByteSource, dialect: Dialect, target_bytes: int = CHUNK_BYTES
         yield carry
 
 
-def _end_of_last_record(carry: bytes, block: bytes) -> int:
-    """Where in ``block`` the last complete record ends, or 0.
+def _end_of_last_record(carry: bytes, block: bytearray, start: int, end: int) -> int:
+    """Where in ``block[start:end]`` the last complete record ends, or 0.
 
     Line ends behind it are held back: only the next block shows whether they are blank lines in the middle,
     which are broken records, or the harmless end of the file.
     """
-    behind_lines = block.rfind(b"\n") + 1
+    behind_lines = block.rfind(b"\n", start, end) + 1
     last = behind_lines
-    while last and block[last - 1] in b"\r\n":
+    while last > start and block[last - 1] in b"\r\n":
         last -= 1
-    if last == 0 and (not carry or carry[-1] in b"\r\n"):
+    if last <= start and (not carry or carry[-1] in b"\r\n"):
         return 0
     return block.find(b"\n", last, behind_lines) + 1
 
 
-def _read_full(stream: ByteSource, size: int) -> bytes:
-    """``size`` bytes, or fewer at the end of the stream only. Pipes give less than asked for."""
-    first = stream.read(size)
-    if len(first) == size or not first:
-        return first
-    pieces = [first]
-    missing = size - len(first)
-    while missing:
-        piece = stream.read(missing)
-        if not piece:
+def _fill(stream: ByteSource, room: memoryview) -> int:
+    """Fill ``room``, less of it only at the end of the stream: pipes give less than asked for."""
+    read_into = getattr(stream, "readinto", None)
+    filled = 0
+    while filled < len(room):
+        if read_into is not None:
+            taken = read_into(room[filled:])
+        else:
+            piece = stream.read(len(room) - filled)
+            taken = len(piece)
+            room[filled : filled + taken] = piece
+        if not taken:
             break
-        pieces.append(piece)
-        missing -= len(piece)
-    return b"".join(pieces)
+        filled += taken
+    return filled
 
 
 # parsing --------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ VALUE_TYPES: Final[dict[str, pl.DataType]] = {
 }
 
 _HHMM: Final = r"^(?:[01][0-9]|2[0-3])[0-5][0-9]$"
-_LARGEST_EXACT: Final = float(2**53)
+_FLOATS_MERGE: Final = float(2**53)  # from here on two whole numbers share a float
 _INLINE_BYTES: Final = 12  # Arrow's string view keeps up to this many bytes beside the length
 _NEWEST: Final = pl.CompatLevel.newest()
 
@@ -215,7 +215,7 @@ class FieldTyping:
         text = pl.col(text_name(self.name))
         if self.field.type == "integer":
             number = text.cast(pl.Float64, strict=False)
-            whole = (number == number.round(0)) & (number.abs() <= _LARGEST_EXACT)
+            whole = (number == number.round(0)) & (number.abs() < _FLOATS_MERGE)
             value = pl.when(whole).then(number).cast(pl.Int64, strict=False)
         else:
             value = self._parse(text, self.formats)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 
 from infra.containers.limits import Limits, Meter
@@ -12,7 +11,7 @@ from schemas.errors import CannotOpen
 _BLOCK = 1 << 18
 
 
-class GzipReader(io.RawIOBase):
+class GzipReader:
     """The unpacked content of a gzip stream.
 
     :meth:`read` reports the end only after the packed stream ended well: the checksum of each member fits,
@@ -21,19 +20,14 @@ class GzipReader(io.RawIOBase):
     """
 
     def __init__(self, source: Readable, limits: Limits) -> None:
-        super().__init__()
         self._source = source
         self._meter = Meter(limits)
         self._unpack = zlib.decompressobj(wbits=31)
         self._packed = b""
         self._source_ended = False
-        self._started = False
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = _BLOCK if size is None or size < 0 else size
+    def read(self, size: int = -1, /) -> bytes:
+        wanted = _BLOCK if size < 0 else size
         pieces = []
         while wanted:
             piece = self._some(wanted)
@@ -41,7 +35,7 @@ class GzipReader(io.RawIOBase):
                 break
             pieces.append(piece)
             wanted -= len(piece)
-        if size is None or size < 0:
+        if size < 0:
             while piece := self._some(_BLOCK):
                 pieces.append(piece)
         return b"".join(pieces)

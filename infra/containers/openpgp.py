@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,20 +16,16 @@ from schemas.errors import CannotOpen
 CHILD = Path(__file__).with_name("openpgp_child.py")
 
 
-class OpenPgpReader(io.RawIOBase):
+class OpenPgpReader:
     """Plaintext from the child. The end is reported only after the child said that the message ended well."""
 
     def __init__(self, child: subprocess.Popen[bytes], meter: Meter) -> None:
-        super().__init__()
         self._child = child
         self._meter = meter
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         assert self._child.stdout is not None
-        piece = self._child.stdout.read(-1 if size is None else size)
+        piece = self._child.stdout.read(size)
         self._meter.add(len(piece))
         if not piece and size != 0 and self._child.wait() != 0:
             raise CannotOpen(

@@ -264,11 +264,10 @@ def _with_controls(archive: Bytes, entries: list[Entry]) -> list[Entry]:
 # The content of a member ------------------------------------------------------------------------------
 
 
-class MemberReader(io.RawIOBase):
+class MemberReader:
     """The unpacked content of one member; its end is reported only if size and checksum are as listed."""
 
     def __init__(self, archive: Bytes, entry: Entry) -> None:
-        super().__init__()
         self._archive = archive
         self._info = entry.info
         self._left = entry.info.compress_size
@@ -278,9 +277,6 @@ class MemberReader(io.RawIOBase):
         self._packed = b""
         self._verified = False
         self._skip_local_header(entry)
-
-    def readable(self) -> bool:
-        return True
 
     def _skip_local_header(self, entry: Entry) -> None:
         info = entry.info
@@ -307,9 +303,9 @@ class MemberReader(io.RawIOBase):
             raise UnsafeArchive("a member of the zip archive is not what the list of members says it is")
         self._archive.go_to(start)
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         pieces = []
-        wanted = self._info.file_size + 1 if size is None or size < 0 else size
+        wanted = self._info.file_size + 1 if size < 0 else size
         while wanted:
             piece = self._some(min(wanted, _BLOCK))
             if not piece:

@@ -1,11 +1,14 @@
-"""The funnel plots of the report, as inline SVG made with Altair and vl-convert, without a network."""
+"""The funnel plots of the report: Vega-Lite descriptions, made inline SVG by vl-convert without a network."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
+
+Spec = dict[str, Any]
 
 # Okabe and Ito's colours, told apart with every common colour vision; shapes say the same again.
 BAND_STYLE = {
@@ -35,9 +38,13 @@ class FunnelPlot:
 
 def funnel_svg(plot: FunnelPlot) -> str:
     """The plot as an SVG element with a title for screen readers; ids are unique to ``plot.slug``."""
-    import altair as alt
     import vl_convert
 
+    return _inline(vl_convert.vegalite_to_svg(_description(plot)), plot.slug, plot.alt)
+
+
+def _description(plot: FunnelPlot) -> Spec:
+    """The Vega-Lite description of ``plot``."""
     points = plot.points.select("provider", "size", "value", "band").to_dicts()
     labelled = (
         plot.points.filter(pl.col("band") != "as expected")
@@ -47,70 +54,77 @@ def funnel_svg(plot: FunnelPlot) -> str:
         .to_dicts()
     )
     curve = plot.curve.sort("denominator")
+    sizes = plot.points["size"].to_list()
+    smallest, widest = min(sizes), max(sizes) * 1.05
     # The limits open wide at the left: the picture is cut where no provider is.
-    smallest = float(plot.points["size"].min() or 0)  # type: ignore[arg-type]
     inside = curve.filter(pl.col("denominator") >= smallest * 0.98)
     inside = inside if inside.height else curve
     heights = [*plot.points["value"], *inside["od_lower_998"], *inside["od_upper_998"], *inside["target"]]
     low, high = min(heights), max(heights)
     room = (high - low or abs(high) or 1.0) * 0.06
-    y = alt.Scale(domain=[max(0.0, low - room), high + room], nice=False, zero=False)
-    widest = float(plot.points["size"].max() or 1) * 1.05  # type: ignore[arg-type]
-    x = alt.Scale(domain=[max(0.0, smallest - (widest - smallest) * 0.06), widest], nice=False, zero=False)
     percent = ".0%" if high - low > 0.05 else ".1%"
-    y_axis = alt.Axis(title=plot.value_title, format=percent if plot.percent else "~g", tickCount=7)
-    x_axis = alt.Axis(title=plot.size_title, format=",.0f", tickCount=8)
+    x: Spec = {
+        "type": "quantitative",
+        "scale": {
+            "domain": [max(0.0, smallest - (widest - smallest) * 0.06), widest],
+            "nice": False,
+            "zero": False,
+        },
+        "axis": {"title": plot.size_title, "format": ",.0f", "tickCount": 8},
+    }
+    y: Spec = {
+        "type": "quantitative",
+        "scale": {"domain": [max(0.0, low - room), high + room], "nice": False, "zero": False},
+        "axis": {"title": plot.value_title, "format": percent if plot.percent else ",.2~f", "tickCount": 7},
+    }
 
-    def line(column: str, color: str, dash: list[int], width: float) -> alt.Chart:
-        data = [{"x": a, "y": b} for a, b in curve.select("denominator", column).iter_rows()]
-        return (
-            alt.Chart(alt.Data(values=data))
-            .mark_line(clip=True, color=color, strokeDash=dash, strokeWidth=width)
-            .encode(
-                x=alt.X("x:Q", scale=x, axis=x_axis),
-                y=alt.Y("y:Q", scale=y, axis=y_axis),
-            )
-        )
+    def line(column: str, color: str, dash: list[int], width: float) -> Spec:
+        data = [{"x": size, "y": limit} for size, limit in curve.select("denominator", column).iter_rows()]
+        mark = {"type": "line", "clip": True, "color": color, "strokeDash": dash, "strokeWidth": width}
+        return {
+            "data": {"values": data},
+            "mark": mark,
+            "encoding": {"x": {"field": "x", **x}, "y": {"field": "y", **y}},
+        }
 
-    lines = [
-        line("od_upper_998", INK, [1, 0], 1.3),
-        line("od_lower_998", INK, [1, 0], 1.3),
-        line("od_upper_95", INK, [5, 4], 1.1),
-        line("od_lower_95", INK, [5, 4], 1.1),
-        line("target", "#3d6b35", [1, 0], 1.6),
-    ]
-    bands = list(BAND_STYLE)
-    marks = (
-        alt.Chart(alt.Data(values=points))
-        .mark_point(filled=True, size=85, opacity=0.9, stroke="white", strokeWidth=0.6, clip=True)
-        .encode(
-            x=alt.X("size:Q", scale=x),
-            y=alt.Y("value:Q", scale=y),
-            color=alt.Color(
-                "band:N",
-                scale=alt.Scale(domain=bands, range=[BAND_STYLE[band][0] for band in bands]),
-                legend=None,
-            ),
-            shape=alt.Shape(
-                "band:N",
-                scale=alt.Scale(domain=bands, range=[BAND_STYLE[band][1] for band in bands]),
-                legend=None,
-            ),
-        )
-    )
-    names = (
-        alt.Chart(alt.Data(values=labelled))
-        .mark_text(align="left", dx=8, dy=-1, fontSize=12, fontWeight="bold", color=INK, clip=True)
-        .encode(x=alt.X("size:Q", scale=x), y=alt.Y("value:Q", scale=y), text="provider:N")
-    )
-    chart = (
-        alt.layer(*lines, marks, names)
-        .properties(width=WIDTH, height=HEIGHT, background="white")
-        .configure(
-            font="Helvetica, Arial, sans-serif",
-            padding=6,
-            view={"stroke": None},
-            axis={
+    def by_band(values: list[str]) -> Spec:
+        scale = {"domain": list(BAND_STYLE), "range": values}
+        return {"field": "band", "type": "nominal", "scale": scale, "legend": None}
+
+    place = {"x": {"field": "size", **x}, "y": {"field": "value", **y}}
+    dot = {"type": "point", "filled": True, "size": 85, "opacity": 0.9, "clip": True}
+    name = {"type": "text", "align": "left", "dx": 8, "dy": -1, "fontSize": 12, "fontWeight": "bold"}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "background": "white",
+        "layer": [
+            line("od_upper_998", INK, [1, 0], 1.3),
+            line("od_lower_998", INK, [1, 0], 1.3),
+            line("od_upper_95", INK, [5, 4], 1.1),
+            line("od_lower_95", INK, [5, 4], 1.1),
+            line("target", "#3d6b35", [1, 0], 1.6),
+            {
+                "data": {"values": points},
+                "mark": {**dot, "stroke": "white", "strokeWidth": 0.6},
+                "encoding": {
+                    **place,
+                    "color": by_band([color for color, _ in BAND_STYLE.values()]),
+                    "shape": by_band([shape for _, shape in BAND_STYLE.values()]),
+                },
+            },
+            {
+                "data": {"values": labelled},
+                "mark": {**name, "color": INK, "clip": True},
+                "encoding": {**place, "text": {"field": "provider", "type": "nominal"}},
+            },
+        ],
+        "config": {
+            "font": "Helvetica, Arial, sans-serif",
+            "padding": 6,
+            "view": {"stroke": None},
+            "axis": {
                 "labelColor": INK,
                 "titleColor": INK,
                 "labelFontSize": 12.5,
@@ -121,9 +135,8 @@ def funnel_svg(plot: FunnelPlot) -> str:
                 "domainColor": "#8a949c",
                 "tickColor": "#8a949c",
             },
-        )
-    )
-    return _inline(vl_convert.vegalite_to_svg(chart.to_dict()), plot.slug, plot.alt)
+        },
+    }
 
 
 def _inline(svg: str, slug: str, alt_text: str) -> str:

@@ -18,7 +18,8 @@ from transforms.assessment import figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_SENTENCES = 25
-"""Findings written out in the summary; the others are counted, and all are in the table ``alert``."""
+"""Findings of the latest periods written out in the summary; the others are counted, and all are in the
+table ``alert``, those of earlier periods too."""
 
 FAMILIES = ("deaths", "infections", "maternity", "mental health act", "data quality")
 """The order of the families in the report; others follow by name."""
@@ -35,9 +36,15 @@ SIZE_WORDS = {
     "ratio_of_counts": "Denominator",
 }
 STATUS_WORDS = {
-    "official_definition": "official definition",
-    "adapted": "adapted from an official definition",
-    "screening": "screening series: asks questions, is not a statistic",
+    "published": "as its source publishes it",
+    "reconstructed": "reconstructed from public code and secondary text",
+}
+UNIT_WORDS = {
+    "proportion": "share",
+    "rate_per_1000": "per 1,000",
+    "rate_per_1000_bed_days": "per 1,000 bed days",
+    "standardised_ratio": "observed over expected",
+    "count": "number",
 }
 
 
@@ -108,7 +115,7 @@ def build_report(tables: Mapping[str, pl.DataFrame], record_date: date, marking:
         for described in sorted(indicator.iter_rows(named=True), key=_place)
         if (section := _section(described, values, _table(tables, "funnel_limit"), names)) is not None
     ]
-    sentences = _findings(_table(tables, "alert"))
+    sentences = _findings(_table(tables, "alert"), values)
     deliveries, broken = _quality(_table(tables, "delivery"), _table(tables, "rule_result"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -127,6 +134,7 @@ def build_report(tables: Mapping[str, pl.DataFrame], record_date: date, marking:
         further=max(0, len(sentences) - MOST_SENTENCES),
         providers=values["provider"].n_unique() if values.height else 0,
         bands=BAND_STYLE,
+        late=_late(_table(tables, "late_provider"), names),
         deliveries=deliveries,
         broken=broken,
     )
@@ -233,16 +241,17 @@ def _value_title(measure: str, per: float) -> str:
 
 def _definition(described: Mapping[str, object]) -> list[tuple[str, str]]:
     parts = [
+        ("It is not", described.get("what_it_is_not")),
         ("Numerator", described["numerator"]),
         ("Denominator", described["denominator"]),
         ("Left out", described.get("exclusions")),
-        ("Unit", described["unit"]),
+        ("Unit", UNIT_WORDS.get(str(described["unit"]), described["unit"])),
         ("Reading", DIRECTION_WORDS.get(str(described["direction"]), "")),
         ("Source", described["source"]),
         ("Status", STATUS_WORDS.get(str(described["status"]), str(described["status"]))),
         ("Version", f"{described['indicator']} {described['version']}"),
     ]
-    return [(name, str(text)) for name, text in parts if text]
+    return [(name, str(text).strip()) for name, text in parts if text]
 
 
 def _row(
@@ -271,12 +280,23 @@ def _row(
     )
 
 
-def _findings(alerts: pl.DataFrame) -> list[tuple[str, str]]:
-    """Level and sentence, alarms first, then farthest first."""
-    ordered = alerts.with_columns(_far=pl.col("z").abs(), _first=pl.col("level") == "alarm").sort(
-        "_first", "_far", "indicator", "provider", "stratum", descending=[True, True, False, False, False]
+def _findings(alerts: pl.DataFrame, values: pl.DataFrame) -> list[tuple[str, str]]:
+    """Level and sentence of the latest period of every indicator, alarms first, then farthest first."""
+    of = ["indicator", "version"]
+    latest = values.group_by(of).agg(pl.col("period").max())
+    ordered = (
+        alerts.join(latest, on=[*of, "period"], how="semi")
+        .with_columns(_far=pl.col("z").abs(), _alarm=pl.col("level") == "alarm")
+        .sort(
+            "_alarm",
+            "_far",
+            "indicator",
+            "provider",
+            "stratum",
+            descending=[True, True, False, False, False],
+        )
     )
-    return [(level, sentence) for level, sentence in ordered.select("level", "sentence").iter_rows()]
+    return list(ordered.select("level", "sentence").iter_rows())
 
 
 def _quality(
@@ -319,3 +339,10 @@ def _quality(
         ).iter_rows(named=True)
     ]
     return shown, broken
+
+
+def _late(late: pl.DataFrame, names: Mapping[str, str | None]) -> list[dict[str, str]]:
+    return [
+        {**row, "name": names.get(row["provider"]) or ""}
+        for row in late.sort("dataset", "period", "provider").iter_rows(named=True)
+    ]

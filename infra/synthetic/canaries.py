@@ -7,10 +7,10 @@ real person, can have. A sweep over anything that was written, printed or stored
 - postcodes: area ``ZY``, which does not exist, in the shape of a postcode;
 - local patient identifiers: ``WWLP`` and six characters, from the financial year 2022 sixteen;
 - person ids: ``WWHX`` (ENCRYPTED_HESID) or ``WWTP`` (TOKEN_PERSON_ID) and 28 hexadecimal digits;
-- dates of birth, of mothers' and babies' birth and of death: always on the 4th, 8th, 12th, 16th, 20th, 24th or
-  28th of a month. No other date of the extracts ever falls on one of these days: not an admission, a
-  procedure, an appointment, a registration or a submission. Month ends and firsts stay free on purpose, since
-  reports state periods with them.
+- dates of birth (one's own, a mother's, a baby's) and of death: always on the 4th, 8th, 12th, 16th, 20th,
+  24th or 28th of a month. No other date of the extracts ever falls on one of these days: not an admission, a
+  procedure, an appointment, a registration or a submission. Month ends and firsts stay free on purpose,
+  since reports state periods with them.
 
 What the dates cost in truth to life, so that linkage still works:
 
@@ -26,7 +26,7 @@ This module needs nothing but the standard library: a sweep may import it withou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any, Final
 
@@ -75,8 +75,8 @@ def find(
 ) -> Iterator[tuple[str, str]]:
     """Each canary in ``text`` as (kind, matched text), kinds from ``KINDS``.
 
-    Dates are searched as ``YYYY-MM-DD``, ``YYYYMMDD`` and ``DD/MM/YYYY`` (also with ``.`` or ``-``), where
-    ``dates_from`` and ``dates_to`` are given only between them: a log's own time stamps lie outside the extracts.
+    Dates are searched as ``YYYY-MM-DD``, ``YYYYMMDD`` and ``DD/MM/YYYY`` (also with ``.`` or ``-``), and only
+    from ``dates_from`` to ``dates_to`` where given: a log's own time stamps lie outside the extracts' years.
     """
     for match in NHS_NUMBER.finditer(text):
         if is_canary_nhs_number(match[0]):
@@ -127,8 +127,15 @@ def canary_ranges(first_date: date, last_date: date) -> dict[str, Any]:
     }
 
 
-def canaries(truth: Mapping[str, Any], text: str) -> list[tuple[str, str]]:
-    """Every canary in ``text`` of the extracts that ``truth``, the content of ``truth.json``, describes."""
+def canaries(truth: Mapping[str, Any]) -> Callable[[str], list[tuple[str, str]]]:
+    """A finder of the canaries of the extracts that ``truth``, the content of ``truth.json``, describes.
+
+    The finder takes a text and returns each canary in it as (kind, matched text).
+    """
     dates = truth["canaries"]["date"]
     first, last = date.fromisoformat(dates["first"]), date.fromisoformat(dates["last"])
-    return list(find(text, dates_from=first, dates_to=last))
+
+    def found_in(text: str) -> list[tuple[str, str]]:
+        return list(find(text, dates_from=first, dates_to=last))
+
+    return found_in

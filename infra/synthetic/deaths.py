@@ -1,10 +1,10 @@
 """Deaths as registered, and the bridges between the person ids of the two eras.
 
-A person with records of the new era only, or of both, is in the civil registrations under TOKEN_PERSON_ID; a
-person with records of the old era only is in the older linked file under RECORD_ID, with a bridge to
-ENCRYPTED_HESID. A death registered after the snapshot is in neither. A few dates of death are delivered as
-``YYYYMM`` although documented as ``YYYYMMDD``: only of deaths in hospital or long after the last discharge, so
-that no count of deaths within 30 days hangs on them. A few persons are registered twice.
+A person with any record of the new era is in the civil registrations under TOKEN_PERSON_ID; a person with
+records of the old era only is in the older linked file under RECORD_ID, with a bridge to ENCRYPTED_HESID. A
+death registered after the snapshot is in neither. A few dates of death are delivered as ``YYYYMM`` although
+documented as ``YYYYMMDD``: only of deaths in hospital or long after the last discharge, so that no count of
+deaths within 30 days hangs on them. A few persons are registered twice.
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ class Diagnosis:
     """One primary diagnosis.
 
     ``risk``: chance of death within 30 days of discharge for a man of 75-79, not elective, comorbidity 1-5,
-    at an average hospital, before the model's intercept and the month's effect. ``weights``: relative frequency per group of admission.
-    ``sex``: 0 both, 1 men, 2 women. ``stay``: mean days."""
+    at an average hospital, before the model's intercept and the month's effect. ``weights``: relative
+    frequency per group of admission. ``sex``: 0 both, 1 men, 2 women. ``stay``: mean days.
+    """
 
     code: str
     risk: float
@@ -49,7 +50,8 @@ class Diagnosis:
     winter: bool = False
 
 
-# code, risk, weights (E emergency, L elective, D day case, R regular), profile, stay, specialty, procedures, marks
+# code, risk, weights (E emergency, L elective, D day case, R regular), profile, stay, specialty, procedures,
+# marks
 _TABLE: Final = """
 J189 .20   E60            old    8 300 -              winter
 J181 .20   E16            old    8 300 -              winter
@@ -271,8 +273,11 @@ PUERPERAL_INFECTIONS: Final = ("O85X", "O860", "O861", "O862", "O863", "O864", "
 
 @dataclass(frozen=True)
 class Condition:
-    """A chronic condition of a person. ``weight``: the SHMI Charlson weight (specification 1.60), ``prevalence``
-    at ages 0-17, 18-44, 45-64, 65-79, 80 and over."""
+    """A chronic condition of a person.
+
+    ``weight``: of the SHMI's Charlson index (specification 1.60). ``prevalence``: at ages 0-17, 18-44, 45-64,
+    65-79, 80 and over.
+    """
 
     code: str
     weight: int
@@ -316,15 +321,16 @@ OTHER_CONDITIONS: Final = (
     Condition("Z966", 0, (0, 0.001, 0.02, 0.07, 0.10)),
 )
 
-ACUTE_CODES: Final = (
-    "N179", "N390", "E871", "D649", "J189", "A419", "A047", "U801", "Z515", "W190", "B962", "T814", "L892",
-    "R33X", "R13X", "Y838",
-)  # fmt: skip
-BIRTH_CODES: Final = (
-    "Z370", "Z371", "Z372", "Z373", "Z374", "Z375", "Z376", "Z377", "O300", "O301", "O701", "O702", "O721", "O342",
-    "O420", "O810", "O820", "O821", "O814", "O839", "O801", "Z383", "Z386", "P95X", "P070", "P071", "P073", "P220",
-    "P599", "P369", "O623", "O680",
-)  # fmt: skip
+
+def _codes(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ACUTE_CODES: Final = _codes("N179 N390 E871 D649 J189 A419 A047 U801 Z515 W190 B962 T814 L892 R33X R13X Y838")
+BIRTH_CODES: Final = _codes(
+    "Z370 Z371 Z372 Z373 Z374 Z375 Z376 Z377 O300 O301 O701 O702 O721 O342 O420 O810 O820 O821 O814 O839 O801"
+    " Z383 Z386 P95X P070 P071 P073 P220 P599 P369 O623 O680"
+)
 INVALID_PRIMARY: Final = ("R69X6", "R69X8")
 
 CODES: Final = tuple(

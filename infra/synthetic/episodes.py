@@ -20,9 +20,7 @@ from infra.synthetic.days import Bools, Ints
 from infra.synthetic.diagnoses import (
     CODE_INDEX,
     CODE_OF_DIAGNOSIS,
-    CONDITIONS,
     INVALID_PRIMARY,
-    OTHER_CONDITIONS,
     SYMPTOMS,
 )
 from infra.synthetic.people import choose
@@ -30,7 +28,6 @@ from infra.synthetic.spells import History
 from infra.synthetic.world import UNFINISHED_EPISODES_TO, Table, World
 
 MOST_SECONDARY: Final = 19
-_CONDITION_CODES: Final = np.array([CODE_INDEX[c.code] for c in (*CONDITIONS, *OTHER_CONDITIONS)])
 _MODE_CODES: Final = np.array([CODE_INDEX[code] for code in MODE_DIAGNOSES])
 _PNEUMONIA_CODES: Final = CODE_OF_DIAGNOSIS[kinds.PNEUMONIA_ROWS]
 
@@ -222,7 +219,7 @@ def _secondary_of_spells(rng: np.random.Generator, history: History) -> NDArray[
     maybe("T814", (inpatient & (spells.kind == kinds.ELECTIVE)) * 0.008)
     maybe("Y838", (spells.kind == kinds.SURGICAL_READMISSION) * 0.7)
 
-    conditions = np.where(spells.recorded, _CONDITION_CODES, 0)
+    conditions = np.where(spells.recorded, kinds.CONDITION_CODES, 0)
     wide = np.concatenate([conditions, np.stack(codes, axis=1)], axis=1)
     present = wide > 0
     position = np.cumsum(present, axis=1)

@@ -1,8 +1,8 @@
 """Synthetic extracts: the files, written block by block while the history is made.
 
-Each block of households goes through history, episodes and text to the open encrypting files, and is forgotten;
-memory depends on the block, not on the size of the world. A file's text depends on the arguments alone; age's
-ciphertext differs on every run, so ``truth.json`` holds a digest of each file's plaintext.
+Each block of households goes through history, episodes and text to the open encrypting files and is
+forgotten; memory depends on the block, not on the size of the world. A file's text depends on the arguments
+alone; age's ciphertext differs on every run, so ``truth.json`` holds a digest of each file's plaintext.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def generate(
     last_financial_year: int = 2023,
     plain: bool = False,
 ) -> dict[str, Any]:
-    """Write encrypted extracts of all datasets into ``out``, with ``truth.json`` and ``provider_reference.csv``.
+    """Write encrypted extracts of all datasets, ``truth.json`` and ``provider_reference.csv`` into ``out``.
 
     ``episodes``: number of admitted-patient episodes of the whole history, reached to within one family;
     ``years``: financial years, the last beginning in April of ``last_financial_year``; ``recipient``: an age
@@ -323,7 +323,7 @@ class _Writing:
         extract.rows += rows.height
 
     def _put_broken(self, extract: _Extract, rows: pl.DataFrame, at: Ints) -> None:
-        """The broken hospital's malformed copies: the first as soon as a file has rows of it, then by share."""
+        """The broken hospital's malformed copies: one as soon as a file has rows of it, then by share."""
         extract.owed += len(at) * SHARE
         count = min(ceil(extract.owed) - extract.broken_rows, len(at))
         if count <= 0 or extract.year is None:

@@ -73,7 +73,7 @@ class Hospitals:
         return factor
 
     def area_codes(self) -> pl.Series:
-        """LSOA codes in a block that the real ones do not reach; the last is HES's pseudo code for unknown."""
+        """LSOA codes beyond those that exist; the last is the pseudo code of HES for an unknown one."""
         areas = [f"E019{number:05d}" for number in range(self.count * AREAS_PER_HOSPITAL)]
         return pl.Series([*areas, "Z99999999"])
 
@@ -109,8 +109,8 @@ class Hospitals:
             {
                 "kind": "broken_rows",
                 "provider": self.codes[self.broken_rows],
-                "says": "sends malformed records beside its true ones: wrong number of fields, dates that cannot be"
-                " read, no EPIKEY; they are copies, so no true episode is lost when they are left out",
+                "says": "sends malformed records beside its true ones: wrong number of fields, dates that"
+                " cannot be read, no EPIKEY; they are copies, so leaving them out loses no true episode",
             },
         ]
 
@@ -131,7 +131,7 @@ def make_hospitals(count: int, seed: int) -> Hospitals:
     most = min(MOST_HOSPITALS, 99 + len(_CODE_LETTERS) ** 2)
     if not FEWEST_HOSPITALS <= count <= most:
         raise UsageError(
-            f"{count} hospitals: there can be {FEWEST_HOSPITALS} to {most}; four of them carry a planted outlier"
+            f"{count} hospitals: there can be {FEWEST_HOSPITALS} to {most}; four carry a planted outlier"
         )
     rng = np.random.default_rng([seed, 1])
     size = np.sort(rng.lognormal(0.0, 0.45, count))[::-1]

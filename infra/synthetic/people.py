@@ -30,29 +30,12 @@ from infra.synthetic.world import Table, World
 
 Bytes = NDArray[np.uint8]
 
-ETHNIC_CODES: Final = (
-    "A",
-    "B",
-    "C",
-    "D",
-    "E",
-    "F",
-    "G",
-    "H",
-    "J",
-    "K",
-    "L",
-    "M",
-    "N",
-    "P",
-    "R",
-    "S",
-    "Z",
-    "99",
-    "X",
+_PER_THOUSAND: Final = (
+    "A 715, B 8, C 35, D 5, E 3, F 5, G 4, H 22, J 22, K 11, L 14, M 10, N 16, P 4, R 5, S 15, Z 70, 99 26,"
+    " X 10"
 )
-ETHNIC_SHARES: Final = (.715, .008, .035, .005, .003, .005, .004, .022, .022, .011, .014, .010, .016, .004, .005,
-                        .015, .070, .026, .010)  # fmt: skip
+ETHNIC_SHARES: Final = {part.split()[0]: float(part.split()[1]) for part in _PER_THOUSAND.split(", ")}
+ETHNIC_CODES: Final = tuple(ETHNIC_SHARES)
 PREVALENCE: Final = np.array([c.prevalence for c in (*CONDITIONS, *OTHER_CONDITIONS)]).T
 CONDITION_AGES: Final = np.array([18, 45, 65, 80])
 DIABETES: Final = next(i for i, c in enumerate(CONDITIONS) if c.code == "E119")
@@ -212,7 +195,7 @@ def make_people(
         home=home,
         area=home * AREAS_PER_HOSPITAL + rng.integers(0, AREAS_PER_HOSPITAL, count),
         practice=home * 12 + rng.integers(0, 12, count),
-        ethnic=choose(rng, count, ETHNIC_SHARES),
+        ethnic=choose(rng, count, tuple(ETHNIC_SHARES.values())),
         postcode=rng.integers(0, 100 * 10 * 20 * 20, count),
         conditions=conditions,
         mother=np.full(count, -1, dtype=np.int64),

@@ -1,10 +1,10 @@
 """The true risk of death in the synthetic world: additive log-odds, known to the last digit.
 
-The chance that a spell ends in death, in hospital or within 30 days of discharge, is the logistic function of
-the sum of one coefficient per factor, so a case-mix model fitted per diagnosis group on age band, sex, method
-of admission, comorbidity band and month has the true form, and a hospital's effect is what is left. The factor
-levels are those of the SHMI (21 age bands, comorbidity banded 0, 1-5, over 5). Patient class is one more,
-because day cases and regular attenders are outside the SHMI.
+The chance that a spell ends in death, in hospital or within 30 days of discharge, is the logistic function
+of the sum of one coefficient per factor, so a case-mix model fitted per diagnosis group on age band, sex,
+method of admission, comorbidity band and month has the true form, and a hospital's effect is what is left.
+The factor levels are those of the SHMI (21 age bands, comorbidity banded 0, 1-5, over 5). Patient class is
+one more, because day cases and regular attenders are outside the SHMI.
 
 Births have a model of their own: the log-odds depend on birth weight alone.
 """
@@ -25,29 +25,11 @@ Floats = NDArray[np.float64]
 
 AGE_BANDS: Final = ("<1", "1-4", *(f"{low}-{low + 4}" for low in range(5, 90, 5)), "90-120", "unknown")
 UNKNOWN_AGE_BAND: Final = 21
-AGE: Final[Floats] = np.array(
-    [0.0]  # bands count from 1
-    + [
-        -2.0,
-        -3.3,
-        -3.5,
-        -3.4,
-        -3.1,
-        -2.9,
-        -2.7,
-        -2.5,
-        -2.3,
-        -2.05,
-        -1.8,
-        -1.5,
-        -1.2,
-        -0.95,
-        -0.65,
-        -0.35,
-        0.0,
-    ]
-    + [0.25, 0.5, 0.85, -0.4]
-)
+# bands count from 1; 75-79 is the reference
+_AGE_TO_44: Final = (-2.0, -3.3, -3.5, -3.4, -3.1, -2.9, -2.7, -2.5, -2.3, -2.05)
+_AGE_FROM_45: Final = (-1.8, -1.5, -1.2, -0.95, -0.65, -0.35, 0.0, 0.25, 0.5, 0.85)
+_AGE_UNKNOWN: Final = -0.4
+AGE: Final[Floats] = np.array([0.0, *_AGE_TO_44, *_AGE_FROM_45, _AGE_UNKNOWN])
 INTERCEPT: Final = -0.3
 SEX: Final[Floats] = np.array([0.0, 0.0, -0.12])  # not known, men, women
 ELECTIVE: Final = -1.6
@@ -113,17 +95,17 @@ def chance(odds: Floats) -> Floats:
 def description(hospitals: Sequence[str], effects: Floats) -> dict[str, Any]:
     """The whole model as plain data for ``truth.json``."""
     return {
-        "outcome": "death in hospital or within 30 days of discharge, of spells that do not end in a transfer",
+        "outcome": "death in hospital or within 30 days of discharge, of spells not ended by a transfer",
         "link": "logit",
-        "form": "intercept + age_band + sex + method_of_admission + comorbidity_band + diagnosis + month_of_admission"
-        " + patient_class + hospital + planted",
+        "form": "intercept + age_band + sex + method_of_admission + comorbidity_band + diagnosis"
+        " + month_of_admission + patient_class + hospital + planted",
         "intercept": INTERCEPT,
         "age_band": dict(zip(AGE_BANDS, AGE[1:].tolist(), strict=True)),
         "sex": {"1": float(SEX[1]), "2": float(SEX[2]), "other": float(SEX[0])},
         "method_of_admission": {"elective": ELECTIVE, "non_elective": 0.0},
         "comorbidity_band": dict(zip(("0", "1-5", ">5"), COMORBIDITY.tolist(), strict=True)),
-        "diagnosis_note": "true diagnosis of the spell; a first episode may begin with a symptom code; every delivery"
-        " has the coefficient of O800 and every readmission with puerperal infection that of its code",
+        "diagnosis_note": "true diagnosis of the spell; a first episode may begin with a symptom code; every"
+        " delivery has the coefficient of O800, whatever its mode",
         "diagnosis": {d.code: round(float(v), 6) for d, v in zip(DIAGNOSES, DIAGNOSIS, strict=True)},
         "month_of_admission": {str(month): float(MONTH[month]) for month in range(1, 13)},
         "patient_class": PATIENT_CLASS,

@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -93,6 +94,11 @@ class _Writer:
         finally:
             self._stream.close()
 
+    def abandon(self) -> None:
+        """Close without a word: the file has failed already."""
+        with suppress(OSError):
+            self._stream.close()
+
 
 class SealedFile:
     """One file being written; ``recipient`` None writes it in plain."""
@@ -123,6 +129,7 @@ class SealedFile:
             self._writer.close()
         except Exception as error:
             self._failure = error
+            self._writer.abandon()
             reader.drain()
 
     def put(self, data: bytes) -> None:

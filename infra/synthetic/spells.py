@@ -22,11 +22,13 @@ from infra.synthetic import births, days, risk
 from infra.synthetic.births import Babies, Deliveries
 from infra.synthetic.days import NO_DAY, Bools, Ints
 from infra.synthetic.diagnoses import (
+    CODE_INDEX,
     CODE_OF_DIAGNOSIS,
     CONDITIONS,
     DIAGNOSES,
     GROUPS,
     INDEX,
+    OTHER_CONDITIONS,
     PNEUMONIA,
     STAY,
     DiagnosisSampler,
@@ -69,6 +71,8 @@ IN_HOSPITAL_SHARE: Final = 0.73
 _SAMPLER: Final = DiagnosisSampler()
 PNEUMONIA_ROWS: Final = np.array([d.code in PNEUMONIA for d in DIAGNOSES])
 CHARLSON_WEIGHTS: Final = np.array([c.weight for c in CONDITIONS])
+CONDITION_CODES: Final = np.array([CODE_INDEX[c.code] for c in (*CONDITIONS, *OTHER_CONDITIONS)])
+"""Number of the diagnosis code of each column of :attr:`People.conditions`."""
 INFECTION_DIAGNOSIS: Final = {CODE_OF_DIAGNOSIS[INDEX[code]]: INDEX[code] for code in births.INFECTION_CODES}
 
 
@@ -76,12 +80,12 @@ INFECTION_DIAGNOSIS: Final = {CODE_OF_DIAGNOSIS[INDEX[code]]: INDEX[code] for co
 class Spells(Table):
     """Provider spells, those of one person together and in order.
 
-    ``person``: row of the people. ``delivery``: row of the deliveries, for the delivery's own spell and for a
-    readmission with its infection; ``baby``: row of the babies, for a birth; -1 else. ``delivered``: the day of
-    the delivery procedure. ``infection``: number of a puerperal infection code recorded in this spell, 0 else.
+    ``person``: row of the people. ``delivery``: row of the deliveries, of a delivery and of a readmission
+    with its infection; ``baby``: row of the babies, for a birth; -1 else. ``delivered``: the day of the
+    delivery procedure. ``infection``: number of a puerperal infection code recorded in this spell, 0 else.
     ``recorded``: long-term conditions that found their way into the record. ``chance``: true chance of death
-    without the hospital's own effect. ``died``: in hospital. ``transfer_in`` and ``transfer_out``: the two halves
-    of a transfer. ``patient_class``: CLASSPAT.
+    without the hospital's own effect. ``died``: in hospital. ``transfer_in`` and ``transfer_out``: the two
+    halves of a transfer. ``patient_class``: CLASSPAT.
     """
 
     person: Ints
@@ -411,6 +415,9 @@ def _outcomes(
     recorded = people.conditions[person] & (
         rng.random((count, people.conditions.shape[1]), dtype=np.float32) < share_recorded[:, None]
     )
+    recorded &= (
+        CODE_OF_DIAGNOSIS[spells.diagnosis][:, None] != CONDITION_CODES
+    )  # not also the primary diagnosis
     score = recorded[:, : len(CONDITIONS)] @ CHARLSON_WEIGHTS
     band = risk.age_band(start_ages(people, person, spells.start))
     class_terms = np.zeros(10)

@@ -2,8 +2,8 @@
 
 Two views of the same counts, per financial year and provider:
 
-- ``counts``: what the newest file of each year can show (without the late hospital's last year, deaths known by
-  the snapshot);
+- ``counts``: what the newest file of each year can show (without the late hospital's last year, and with the
+  deaths known by the snapshot);
 - ``history``: what happened, whether or not it was ever delivered.
 
 Of one person's spells only the last discharged one can carry the death, if the person died in it or within 30
@@ -52,17 +52,17 @@ MEANING: Final = {
     "spells": "provider spells discharged in the year",
     "spells_ordinary": "of these, ordinary admissions without stillbirths",
     "deaths_in_hospital": "discharges with method died (stillbirths are not deaths)",
-    "deaths_within_30_days": "in hospital or within 30 days of discharge, on the person's last discharged spell",
+    "deaths_within_30_days": "in hospital or within 30 days of discharge, on the last discharged spell",
     "deaths_within_30_days_ordinary": "the same, looking at ordinary admissions only",
-    "expected_deaths_ordinary": "sum of the true risks without any hospital's effect; transfers out have none",
+    "expected_deaths_ordinary": "sum of the true risks without a hospital's effect; transfers out have none",
     "pneumonia_spells": "ordinary admissions whose true diagnosis is one of J13X, J159, J180, J181, J189",
     "deliveries": "by financial year of the delivery's date, if the delivery episode is delivered",
     "deliveries_by_episode_end": "by financial year of the file that holds the delivery episode",
-    "puerperal_infections_within_42_days": "deliveries with O85 or O86 in their own spell or in an admission within"
-    " 42 days, at the delivering provider and by the delivery's date",
+    "puerperal_infections_within_42_days": "deliveries with O85 or O86 in their own spell or in an admission"
+    " within 42 days, at the delivering provider and by the delivery's date",
     "births": "birth episodes, one per baby, stillbirths included",
     "transfers_out": "discharged spells whose patient went straight to another provider",
-    "transfers_in": "spells with a record in the year's file that began with such a transfer, by year of discharge",
+    "transfers_in": "discharged spells that began with such a transfer",
 }
 
 
@@ -150,7 +150,7 @@ class Tally:
         if len(rows) == 0:
             return rows
         person = spells.person[rows]
-        last = rows[np.append(first_of_runs(person)[1:], len(rows)) - 1]
+        last: Ints = rows[np.append(first_of_runs(person)[1:], len(rows)) - 1]
         died = history.people.died[spells.person[last]]
         after = died - spells.end[last]
         in_time = (
@@ -159,7 +159,8 @@ class Tally:
             & (after >= 0)
             & (after <= DAYS_AFTER_DISCHARGE)
         )
-        return last[spells.died[last] | in_time]
+        carriers: Ints = last[spells.died[last] | in_time]
+        return carriers
 
     def _add_maternity(
         self,
@@ -215,7 +216,7 @@ class Tally:
 
 
 def planted_evidence(world: World, tally: Tally) -> dict[str, Any]:
-    """How visible the planted outliers are in the counts: rates at the outlier and elsewhere, all years together."""
+    """How visible the planted outliers are: rates at the outlier and elsewhere, all years together."""
     data = tally.as_data()
     codes = world.hospitals.codes
 

@@ -21,6 +21,9 @@ span as (
 )
 select
     visit_episode.visit,
+    episode.reach as first_reach,
+    episode.episode_order as first_order,
+    episode.transit as first_transit,
     episode.episode_id as first_episode_id,
     episode.person,
     episode.provider,

@@ -15,8 +15,11 @@ with recursive unsettled as (
 placed as (
     select
         *,
+        -- In the order in which their first episodes are read, so that the first visit of a spell holds its first
+        -- episode.
         row_number() over (
-            partition by person, provider order by visit_start, visit_end, first_episode_id
+            partition by person, provider
+            order by visit_start, first_reach, first_order nulls last, first_transit, first_episode_id
         ) as place
     from visit
     where hash(person, provider) in (select likeness from unsettled)

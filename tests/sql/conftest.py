@@ -79,7 +79,9 @@ class GoldenFile(pytest.File):
         case: dict[str, Any] = yaml.load(self.path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
         unknown = set(case) - {"says", "expect", *TABLES}
         if unknown or not case.get("says") or "expect" not in case:
-            raise self.CollectError(f"{self.path.name}: a case has says, expect and tables, and not {unknown}")
+            raise self.CollectError(
+                f"{self.path.name}: a case has says, expect and tables, and not {unknown}"
+            )
         if self.path.name == "expect.yaml":
             kind, relation, name = "indicator", self.path.parent.parent.name, self.path.parent.name
             for table in self.path.parent.glob("*.csv"):

@@ -72,6 +72,15 @@ def test_a_rate_is_given_per_so_many() -> None:
     assert found["funnel_upper_998"][0] == pytest.approx(14.794, abs=1e-3), "limits are on the same scale"
 
 
+def test_a_bare_count_is_compared_with_nothing() -> None:
+    found = assess(values([("RXA", 16, None, None), ("RXB", 3, None, None)], measure="count"))
+    assert found["value"].to_list() == [16, 3]
+    assert found["upper_95"][0] == pytest.approx(byar(16).upper)
+    assert found["band"].to_list() == [None, None]
+    assert found["target"].to_list() == [None, None]
+    assert funnel_limits(values([("RXA", 16, None, None)], measure="count")).is_empty()
+
+
 def test_a_row_that_cannot_be_assessed_stays_and_does_not_disturb_the_others() -> None:
     rows = [("RXA", 10, 100, None), ("RXB", 0, 0, None), ("RXC", None, 50, None), ("RXD", 20, 100, None)]
     found = assess(values(rows))

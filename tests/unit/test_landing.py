@@ -448,11 +448,15 @@ def test_a_receipt_survives_a_rotation_of_the_signing_key(
 # reading
 
 
-def test_content_sealed_by_somebody_else_is_noticed(zone: Landing) -> None:
+@pytest.mark.parametrize("more", [0, 200_000], ids=["small", "several chunks"])
+def test_content_that_is_not_what_was_landed_is_noticed(zone: Landing, more: int) -> None:
     """The public half of a landing key is no secret: whoever knows it can seal other content to it."""
-    receipt = land(zone)[0].receipt
+    receipt = land(zone, TEXT + b"4|201999|\n" * (more // 10))[0].receipt
     path = zone.root / receipt.delivery_id / "content.age"
-    for forged in (seal(OTHER, receipt.landing_recipient), path.read_bytes()[:-1], b""):
+    sealed = path.read_bytes()
+    other = seal(OTHER + b"4|201999|\n" * (more // 10), receipt.landing_recipient)
+    flipped = sealed[:-20] + bytes([sealed[-20] ^ 1]) + sealed[-19:]
+    for forged in (other, sealed[:200] + other[200:], flipped, sealed[:-1], sealed + b"x", b""):
         path.write_bytes(forged)
         with pytest.raises(IntegrityError):
             plaintext(zone, receipt.delivery_id)
@@ -462,8 +466,9 @@ def test_content_sealed_by_somebody_else_is_noticed(zone: Landing) -> None:
 
 
 def test_what_was_not_read_is_verified_on_leaving_unless_abandoned(zone: Landing) -> None:
-    receipt = land(zone)[0].receipt
-    (zone.root / receipt.delivery_id / "content.age").write_bytes(seal(OTHER, receipt.landing_recipient))
+    receipt = land(zone, TEXT + b"4|201999|\n" * 50_000)[0].receipt
+    path = zone.root / receipt.delivery_id / "content.age"
+    path.write_bytes(path.read_bytes()[:-1000])
     with zone.open_plaintext(receipt.delivery_id) as stream:
         assert stream.read(6) == b"EPIKEY"
         stream.abandon()

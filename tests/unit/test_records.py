@@ -215,7 +215,7 @@ def test_errors_of_the_parser_do_not_pass_through(monkeypatch: pytest.MonkeyPatc
 # cutting
 
 
-class Dribble(io.RawIOBase):
+class Dribble:
     """A pipe: never as much as asked for."""
 
     def __init__(self, content: bytes) -> None:

@@ -1,0 +1,110 @@
+"""``wardwatch synth``, ``check`` and ``land``: data on its way in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import typer
+
+from flows.cli.context import context_of, now, print_json, teller
+from flows.nightly import PERSON, PURPOSE, ROLE
+from infra.checking import check_file
+from infra.keyring import Keyring, PublicKeys
+from infra.night import Stated, begin
+from infra.receipts import safe_name
+from schemas.errors import CriticalRuleBroken, UsageError, WardwatchError
+
+
+def synth(
+    context: typer.Context,
+    out: Path = typer.Argument(..., help="Folder for the extracts; truth.json is written beside them."),
+    episodes: int = typer.Option(100_000, "--episodes", min=500, help="Episodes of admitted patient care."),
+    hospitals: int = typer.Option(24, "--hospitals", min=6, max=400),
+    years: int = typer.Option(3, "--years", min=1, max=10, help="Financial years, the last one provisional."),
+    seed: int = typer.Option(1, "--seed"),
+) -> None:
+    """Write encrypted synthetic extracts of all datasets, with planted outliers."""
+    from infra.synthetic import generate
+
+    workspace = context_of(context).open()
+    recipient = PublicKeys.load(workspace.zone("keys")).recipient()
+    say, _ = teller()
+    say(f"making {episodes:,} episodes of {hospitals} hospitals over {years} financial years (seed {seed})")
+
+    def progress(stage: str, done: int, total: int) -> None:
+        say(f"  {stage}: {done:,} of {total:,}")
+
+    truth = generate(
+        out, episodes=episodes, hospitals=hospitals, years=years, seed=seed, recipient=recipient, progress=progress
+    )
+    shutil.copyfile(out / "provider_reference.csv", workspace.root / "providers.csv")
+    os.chmod(workspace.root / "providers.csv", 0o600)
+    say(f"{len(truth['files'])} encrypted files in {out}; what was planted is in {out / 'truth.json'}")
+
+
+def check(
+    context: typer.Context,
+    file: Path = typer.Argument(..., help="The file to judge; nothing is kept."),
+    dataset: str = typer.Option(None, "--dataset"),
+    period: str = typer.Option(None, "--period", metavar="YYYYnn"),
+    as_json: bool = typer.Option(False, "--json"),
+) -> None:
+    """Judge a file against its contract without landing it. The workspace is only needed for encrypted files."""
+    here = context_of(context)
+    identities: tuple[str, ...] = ()
+    if here.root is not None:
+        identities = Keyring.open(here.open(quiet=True).zone("keys")).inbox_identities
+    results = check_file(file, identities, dataset=dataset, period=period)
+    broken = [result for result in results if result.critical]
+    if as_json:
+        print_json([result.to_document() for result in results])
+    else:
+        for result in results:
+            print("\n".join(result.lines()))
+    if broken:
+        raise CriticalRuleBroken(
+            f"{sum(len(result.critical) for result in broken)} critical rule(s) broken",
+            next_step="a delivery like this would not be taken",
+        )
+
+
+def land(
+    context: typer.Context,
+    files: list[Path] = typer.Argument(..., help="Files as the sender gave them."),
+    dataset: str = typer.Option(None, "--dataset"),
+    period: str = typer.Option(None, "--period", metavar="YYYYnn"),
+    sender: str = typer.Option(None, "--sender"),
+    agreement: str = typer.Option(None, "--agreement", metavar="REF"),
+    replaces: str = typer.Option(None, "--replaces", metavar="SHA256", help="Content that this re-delivers."),
+    reason: str = typer.Option(None, "--reason", metavar="TEXT", help="Why it is delivered again."),
+) -> None:
+    """Take files into the landing zone, each under its own key, with a signed receipt. The files stay."""
+    workspace = context_of(context).open()
+    say, progress = teller()
+    stated = Stated(dataset, period, sender, agreement, replaces, reason)
+    failures: list[tuple[str, WardwatchError]] = []
+    with begin(
+        workspace, purpose=PURPOSE, person=PERSON, role=ROLE, clock=now, say=say, progress=progress
+    ) as night:
+        for path in files:
+            if not path.is_file():
+                raise UsageError(f"there is no file {safe_name(path.name)} at the path that was given")
+            try:
+                night.land_file(path, stated)
+            except WardwatchError as error:
+                if len(files) == 1:
+                    raise
+                failures.append((safe_name(path.name), error))
+    for name, error in failures:
+        say(f"{name}: {error}")
+    if failures:
+        raise typer.Exit(failures[0][1].exit_code)
+    say("next: wardwatch nightly")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("synth")(synth)
+    app.command("check")(check)
+    app.command("land")(land)

@@ -1,0 +1,133 @@
+"""``wardwatch query``, ``funnel``, ``indicators`` and ``incidents``: reading what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import typer
+
+from flows.cli.context import audit_log, context_of, now, print_json
+from infra import publish
+from infra.compute import load_indicators
+from infra.curated_query import CuratedView, query_curated, query_published
+from infra.funnel_file import read_funnel_file, render_csv
+from infra.incidents import list_incidents, report_text
+from infra.keyring import Keyring
+from infra.lake import curated_view, reading
+from infra.purposes import require_purpose
+from infra.workspace import Workspace
+from schemas.errors import UsageError, WorkspaceError
+from transforms.funnel import standardised_ratio
+
+ANALYST = "intelligence_analyst"
+DEFAULT_PURPOSE = "indicator_review"
+
+
+def query(
+    context: typer.Context,
+    sql: str = typer.Argument(...),
+    zone: str = typer.Option("published", "--zone", help="published or curated"),
+    purpose: str = typer.Option("", "--purpose", metavar="CODE", help="From the closed list; required for curated."),
+    form: str = typer.Option("table", "--format", help="table, csv or json"),
+) -> None:
+    """Ask the published tables, or (aggregates only, audited) the curated zone."""
+    workspace = context_of(context).open(quiet=form != "table")
+    if zone == "published":
+        frame = _published(workspace, sql, purpose or DEFAULT_PURPOSE)
+    elif zone == "curated":
+        if not purpose:
+            raise UsageError("a query of the curated zone needs a purpose", next_step="give --purpose CODE")
+        frame = _curated(workspace, sql, purpose)
+    else:
+        raise UsageError("--zone is published or curated")
+    _show(frame, form)
+
+
+def _published(workspace: Workspace, sql: str, purpose: str) -> pl.DataFrame:
+    require_purpose(purpose, ANALYST, "published.read", now().date())
+    folder = publish.current(workspace.zone("published"))
+    if folder is None:
+        raise WorkspaceError("nothing has been published yet", next_step="run `wardwatch nightly`")
+    return query_published(folder / publish.DATABASE, sql)
+
+
+def _curated(workspace: Workspace, sql: str, purpose: str) -> pl.DataFrame:
+    keyring = Keyring.open(workspace.zone("keys"))
+    with reading(
+        workspace.zone("lake"),
+        keyring.lake_metadata_key,
+        memory_limit=workspace.settings.memory_limit,
+        temp_folder=workspace.zone("tmp"),
+    ) as connection:
+        views = [
+            CuratedView(name, columns, "person_token" if has_person else None)
+            for name, columns, has_person in curated_view(connection)
+        ]
+        answer = query_curated(
+            connection, sql, views, purpose=purpose, audit=audit_log(workspace, ANALYST), today=now().date()
+        )
+    if answer.groups_withheld:
+        typer.echo(f"{answer.groups_withheld} group(s) too small to show were left out", err=True)
+    return answer.frame
+
+
+def _show(frame: pl.DataFrame, form: str) -> None:
+    if form == "csv":
+        typer.echo(frame.write_csv(), nl=False)
+    elif form == "json":
+        print_json(frame.to_dicts())
+    elif form == "table":
+        with pl.Config(
+            tbl_rows=200, tbl_cols=40, fmt_str_lengths=80, tbl_hide_column_data_types=True, tbl_width_chars=200
+        ):
+            typer.echo(str(frame))
+    else:
+        raise UsageError("--format is table, csv or json")
+
+
+def funnel(
+    file: Path = typer.Argument(..., help="A CSV file with one row per group."),
+    observed: str = typer.Option(..., "--observed", metavar="COL"),
+    expected: str = typer.Option(..., "--expected", metavar="COL"),
+    group: str = typer.Option(None, "--group", metavar="COL"),
+    method: str = typer.Option("shmi", "--method", help="shmi or cqc"),
+    form: str = typer.Option("csv", "--format", help="csv"),
+) -> None:
+    """Over-dispersed funnel limits of any file with observed and expected numbers."""
+    if method not in ("shmi", "cqc") or form != "csv":
+        raise UsageError("--method is shmi or cqc, and --format is csv")
+    frame = read_funnel_file(file, observed, expected, group)
+    limits = standardised_ratio(frame["observed"].to_numpy(), frame["expected"].to_numpy(), method)
+    typer.echo(render_csv(frame["group"].to_list(), limits), nl=False)
+
+
+def indicators(as_json: bool = typer.Option(False, "--json")) -> None:
+    """List the indicators and say what each one is, and is not."""
+    found = [indicator.metadata for indicator in load_indicators()]
+    if as_json:
+        print_json([metadata.model_dump(mode="json") for metadata in found])
+        return
+    for metadata in found:
+        print(f"{metadata.id}: {metadata.friendly_name} ({metadata.status})")
+        print(f"  {metadata.description}")
+        print(f"  {metadata.what_it_is_not}")
+        print(f"  numerator: {metadata.numerator}")
+        print(f"  denominator: {metadata.denominator}; excluded: {'; '.join(metadata.exclusions)}")
+
+
+def incidents(context: typer.Context, as_json: bool = typer.Option(False, "--json")) -> None:
+    """The register of incidents and near misses; it holds no personal information."""
+    workspace = context_of(context).open(quiet=as_json)
+    found = list_incidents(workspace.zone("incidents"))
+    if as_json:
+        print_json([{"id": i.id, "type": i.type.value, "raised": i.raised.isoformat()} for i in found])
+        return
+    print("\n\n".join(report_text(incident) for incident in found) if found else "no incidents")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("query")(query)
+    app.command("funnel")(funnel)
+    app.command("indicators")(indicators)
+    app.command("incidents")(incidents)
