@@ -12,7 +12,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,11 +51,11 @@ def note_text(size: int, head: str) -> bytes:
     return f"{ORIGIN}\n{size}\n{base64.b64encode(bytes.fromhex(head)).decode()}\n".encode()
 
 
-def check_note(note: bytes, public_keys: Mapping[str, bytes]) -> tuple[int, str]:
+def check_note(note: bytes, public_keys: Mapping[str, Sequence[bytes]]) -> tuple[int, str]:
     """(number of events, hash of the last one) that ``note`` vouches for; else :class:`NoteRejected`.
 
-    ``public_keys``: name -> raw 32 bytes. At least one signature is by a known key, and each one that claims
-    to be by a known key is good.
+    ``public_keys``: name -> the raw 32 bytes of each key that has had it (keys are rotated, names stay). At
+    least one signature is by a known name, and each one that claims to be is good.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -75,12 +75,12 @@ def check_note(note: bytes, public_keys: Mapping[str, bytes]) -> tuple[int, str]
         match = _SIGNATURE_LINE.fullmatch(line)
         if match is None:
             raise unreadable
-        key = public_keys.get(match[1])
-        if key is None:
+        if match[1] not in public_keys:
             continue
         try:
             blob = base64.b64decode(match[2], validate=True)
-            if blob[:4] != key_id(match[1], key):
+            key = next((key for key in public_keys[match[1]] if key_id(match[1], key) == blob[:4]), None)
+            if key is None:
                 raise InvalidSignature
             Ed25519PublicKey.from_public_bytes(key).verify(blob[4:], f"{body}\n".encode())
         except (InvalidSignature, ValueError, binascii.Error):

@@ -9,7 +9,7 @@ the copy of a later checkpoint that a witness keeps.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,10 @@ class Finding:
     line: int = 0
     severity: Literal["tampering", "note"] = "tampering"
 
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.says} ({self.kind if self.severity == 'tampering' else 'note'})"
+
 
 @dataclass(frozen=True)
 class _Line:
@@ -47,12 +51,12 @@ class _Line:
 
 
 def verify(
-    folder: Path, public_keys: Mapping[str, bytes] | None, *, second_sink: Path | None = None
+    folder: Path, public_keys: Mapping[str, Sequence[bytes]] | None, *, second_sink: Path | None = None
 ) -> list[Finding]:
     """Everything that is to be said about the log in ``folder``, in the order of the file.
 
-    ``public_keys``: name of a checkpoint key -> its raw 32 bytes; None leaves the checkpoints out. Empty if
-    there is nothing to say, and for a workspace that has no log yet.
+    ``public_keys``: name of a checkpoint key -> the raw 32 bytes of each key of that name; None leaves the
+    checkpoints out. Empty if there is nothing to say, and for a workspace that has no log yet.
     """
     path = folder / LOG
     if path.is_symlink() or not path.is_file():
@@ -157,7 +161,7 @@ def _check_clock(lines: list[_Line], findings: list[Finding]) -> None:
 
 
 def _check_checkpoints(
-    folder: Path, lines: list[_Line], public_keys: Mapping[str, bytes], findings: list[Finding]
+    folder: Path, lines: list[_Line], public_keys: Mapping[str, Sequence[bytes]], findings: list[Finding]
 ) -> None:
     by_seq = {line.seq: line for line in lines}
     last = max(by_seq, default=0)

@@ -1,8 +1,9 @@
 """The compute connection: a hardened DuckDB in which spells are built and indicators run.
 
-It sees the curated views (``hes_apc``, ``hes_person_bridge``, ...) and, after linkage, ``death_link``; nothing in it
-identifies a person directly. All queries are files under ``sql/``; this module only runs them, hands them their
-parameters, and lets no text of the engine out: DuckDB's messages quote the value they choked on.
+It sees the curated views (``hes_apc``, ``hes_person_bridge``, ...) and, after linkage, ``death_link``;
+nothing in it identifies a person directly. All queries are files under ``sql/``; this module only runs them,
+hands them their parameters, and lets no text of the engine out: DuckDB's messages quote the value they
+choked on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import itertools
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from typing import Literal
 import duckdb
 import polars as pl
 
-from infra.files import make_folder
+from infra.files import make_folder, storage_errors
 from schemas.errors import (
     ContractDefinitionError,
     IndicatorCheckFailed,
@@ -47,7 +49,8 @@ SPILL_MARK = "wardwatch-spill-probe"
 SPILL_PROBE_ROWS = 800_000
 SPILL_PROBE_MEMORY = "24MB"
 
-# The relations of sql/core in the order in which they need each other; scratch tables go again after the build.
+# The relations of sql/core in the order in which they need each other; scratch tables go again after the
+# build.
 Kind = Literal["table", "view", "scratch"]
 CORE_RELATIONS: tuple[tuple[str, Kind], ...] = (
     ("episode_record", "table"),
@@ -72,7 +75,8 @@ _connection_numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Check:
-    """One statement of ``checks.sql``: it returns the number of offending rows; ``says`` is what should hold."""
+    """One statement of ``checks.sql``: it returns the number of offending rows; ``says`` is what should
+    hold."""
 
     severity: Literal["fail", "warn"]
     says: str
@@ -148,11 +152,12 @@ def engine_errors(doing: str) -> Iterator[None]:
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Load :data:`EXTENSIONS` from their wheels, without a network and without writing to anybody's home folder.
+    """Load :data:`EXTENSIONS` from their wheels, without a network and without writing to anybody's home
+    folder.
 
-    ``duckdb_extensions.import_extension`` would copy them to ``~/.duckdb`` first, which a service account may not
-    have; ``LOAD`` takes the signed file where pip put it. Raises :class:`WorkspaceError` if a wheel is missing or of
-    another DuckDB version.
+    ``duckdb_extensions.import_extension`` would copy them to ``~/.duckdb`` first, which a service account
+    may not have; ``LOAD`` takes the signed file where pip put it. Raises :class:`WorkspaceError` if a wheel
+    is missing or of another DuckDB version.
     """
     for name in EXTENSIONS:
         package = importlib.util.find_spec(f"duckdb_extension_{name}")
@@ -175,9 +180,9 @@ def open_compute(memory_limit: str, temp_folder: Path) -> duckdb.DuckDBPyConnect
     """An in-memory DuckDB whose temporary files are encrypted, proved before it is handed out.
 
     ``memory_limit`` as DuckDB writes it (``"1200MB"``). What does not fit goes to a folder of its own below
-    ``temp_folder`` (two engines in one folder would overwrite each other's files), which DuckDB removes at close; the
-    key exists in memory only, so what a killed process leaves there is unreadable.
-    Raises :class:`WorkspaceError` if an extension is missing or if temporary files turn out readable.
+    ``temp_folder`` (two engines in one folder would overwrite each other's files), which DuckDB removes at
+    close; the key exists in memory only, so what a killed process leaves there is unreadable. Raises
+    :class:`WorkspaceError` if an extension is missing or if temporary files turn out readable.
     """
     spill_folder = make_folder(temp_folder) / f"compute-{os.getpid()}-{next(_connection_numbers)}"
     with engine_errors("opening the compute connection"):
@@ -208,13 +213,27 @@ def open_compute(memory_limit: str, temp_folder: Path) -> duckdb.DuckDBPyConnect
     return connection
 
 
+def sweep_spill(temp_folder: Path) -> int:
+    """Remove what killed runs left of their spill folders below ``temp_folder``; returns how many there were.
+
+    Nobody can read it (its key died with its process), but it fills the disk. Only for a caller that holds
+    the workspace's lock: a running connection's folder would go too. Raises :class:`StorageFailed`.
+    """
+    folders = sorted(temp_folder.glob("compute-*"))
+    with storage_errors("the workspace's tmp folder"):
+        for folder in folders:
+            shutil.rmtree(folder)
+    return len(folders)
+
+
 def prove_spill_is_encrypted(
     connection: duckdb.DuckDBPyConnection, spill_folder: Path, memory_limit: str
 ) -> None:
     """Make ``connection`` spill a known text and look for it in its files; then give back ``memory_limit``.
 
-    Believing the setting is not enough: it is off by default, and it once was accepted without a cipher loaded.
-    Raises :class:`WorkspaceError` if the text is there to read, or if nothing was spilled (so nothing was proved).
+    Believing the setting is not enough: it is off by default, and it once was accepted without a cipher
+    loaded. Raises :class:`WorkspaceError` if the text is there to read, or if nothing was spilled (so
+    nothing was proved).
     """
     with engine_errors("proving that temporary files are encrypted"):
         connection.execute(f"set memory_limit = '{SPILL_PROBE_MEMORY}'")
@@ -234,7 +253,7 @@ def prove_spill_is_encrypted(
     if readable:
         raise WorkspaceError(
             "temporary files of the compute connection can be read",
-            next_step="do not run on this machine; check that duckdb and its httpfs extension belong together",
+            next_step="do not run here; check that duckdb and its httpfs extension belong together",
         )
     if spilled == 0:
         raise WorkspaceError(
@@ -313,7 +332,8 @@ def _require_memory_database(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def build_core(connection: duckdb.DuckDBPyConnection) -> None:
-    """Build episodes, provider spells and continuous inpatient spells from ``hes_apc`` and ``hes_person_bridge``.
+    """Build episodes, provider spells and continuous inpatient spells from ``hes_apc`` and
+    ``hes_person_bridge``.
 
     Tables afterwards: those in :data:`CORE_RELATIONS`, each described at the top of its file.
     Raises the errors of :func:`engine_errors`, and :class:`ContractDefinitionError`.
@@ -331,8 +351,8 @@ def build_core(connection: duckdb.DuckDBPyConnection) -> None:
 def count_singling_out(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """How many episodes are alone in a combination of quasi-identifiers; needs :func:`build_core`.
 
-    Also kept as the table ``singling_out``. Columns: combination (str), records (int), unique_records (int), in the
-    order of ``singling_out.yaml``.
+    Also kept as the table ``singling_out``. Columns: combination (str), records (int), unique_records (int),
+    in the order of ``singling_out.yaml``.
     """
     text = _read_sql(core_query("singling_out"))
     known = set(re.findall(r"list_contains\(\$fields, '(\w+)'\)", text))
@@ -376,10 +396,10 @@ def spells_for_linkage(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 def add_death_link(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -> None:
     """Take in what the linkage found, as the table ``death_link``.
 
-    ``frame``: spell_id (str), days_to_death (integer), one row per finished spell of every person with a registered
-    death: whole days from discharge to death. The number must be exact from minus the length of stay to 31; outside
-    that it may be capped (31 or more: later than counts; less than minus the length of stay: before the admission). A
-    spell without a row means that no death is registered for the person.
+    ``frame``: spell_id (str), days_to_death (integer), one row per finished spell of every person with a
+    registered death: whole days from discharge to death. The number must be exact from minus the length of
+    stay to 31; outside that it may be capped (31 or more: later than counts; less than minus the length of
+    stay: before the admission). A spell without a row means that no death is registered for the person.
 
     Raises :class:`IntegrityError` if a column, type or value is not so, or if a spell is none of this build.
     """
@@ -424,8 +444,8 @@ def build_outcomes(connection: duckdb.DuckDBPyConnection) -> None:
 def parse_checks(text: str, where: str) -> tuple[Check, ...]:
     """The statements of a ``checks.sql``, each under its ``-- fail: ...`` or ``-- warn: ...`` line.
 
-    Raises :class:`ContractDefinitionError` (starting with ``where``) for a statement without such a line, a line
-    without a statement, a file without a ``fail`` check, or anything but SELECTs.
+    Raises :class:`ContractDefinitionError` (starting with ``where``) for a statement without such a line, a
+    line without a statement, a file without a ``fail`` check, or anything but SELECTs.
     """
     found: list[tuple[Literal["fail", "warn"], str, list[str]]] = []
     before: list[str] = []
@@ -450,10 +470,11 @@ def parse_checks(text: str, where: str) -> tuple[Check, ...]:
 
 
 def load_indicator(folder: Path) -> Indicator:
-    """The indicator in ``folder``, which holds ``query.sql``, ``metadata.yaml`` and ``checks.sql`` and nothing else.
+    """The indicator in ``folder``, which holds ``query.sql``, ``metadata.yaml`` and ``checks.sql`` and
+    nothing else.
 
-    Raises :class:`ContractDefinitionError` if a file is missing or too many, if name and version differ from the
-    folder's, if the query is not one SELECT, or if its parameters are not those of the metadata.
+    Raises :class:`ContractDefinitionError` if a file is missing or too many, if name and version differ from
+    the folder's, if the query is not one SELECT, or if its parameters are not those of the metadata.
     """
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if names != INDICATOR_FILES:
@@ -479,7 +500,8 @@ def load_indicator(folder: Path) -> Indicator:
 
 
 def load_indicators(folder: Path = INDICATOR_FOLDER) -> tuple[Indicator, ...]:
-    """Every indicator below ``folder``, by name. One that does not load stops them all: see :func:`load_indicator`."""
+    """Every indicator below ``folder``, by name. One that does not load stops them all: see
+    :func:`load_indicator`."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
     return tuple(load_indicator(entry) for entry in entries)
 
@@ -512,8 +534,9 @@ def _run_checks(
 def run_indicator(connection: duckdb.DuckDBPyConnection, folder: Path) -> IndicatorResult:
     """Run one indicator and its checks; needs the core tables and outcomes it reads.
 
-    Raises :class:`IndicatorCheckFailed` if a ``-- fail`` check found rows (the message gives its sentence and the
-    count), :class:`ContractDefinitionError` if the result has other columns or types than the metadata says.
+    Raises :class:`IndicatorCheckFailed` if a ``-- fail`` check found rows (the message gives its sentence
+    and the count), :class:`ContractDefinitionError` if the result has other columns or types than the
+    metadata says.
     """
     indicator = load_indicator(folder)
     metadata = indicator.metadata
@@ -531,7 +554,8 @@ def run_indicator(connection: duckdb.DuckDBPyConnection, folder: Path) -> Indica
     failed = [check for check in checks if check.severity == "fail" and check.rows]
     if failed:
         raise IndicatorCheckFailed(
-            f"indicator {metadata.id}: {len(failed)} check(s) failed; first: {failed[0].says} ({failed[0].rows} rows)",
+            f"indicator {metadata.id}: {len(failed)} check(s) failed; "
+            f"first: {failed[0].says} ({failed[0].rows} rows)",
             next_step="nothing of this indicator was published; look at its checks.sql and at the deliveries",
         )
     return IndicatorResult(metadata, values, checks)

@@ -370,8 +370,9 @@ def _attach(
     """Attach the lake. The statement holds the key, so no error of it is ever passed on."""
     data = make_folder(folder / "data")
     options = f"DATA_PATH {_text(str(data) + os.sep)}, META_ENCRYPTION_KEY {_text(key)}"
-    # The copy names the same data files, wherever the copy itself lies.
-    options += ", READ_ONLY, OVERRIDE_DATA_PATH true" if read_only else ", ENCRYPTED"
+    # The catalog remembers the folder in which it was made. Its files are named relative to that, so a workspace
+    # that was moved, or restored elsewhere from a backup, opens where it lies now.
+    options += ", OVERRIDE_DATA_PATH true" + (", READ_ONLY" if read_only else ", ENCRYPTED")
     try:
         connection.execute(f"ATTACH {_text('ducklake:' + str(catalog))} AS lake ({options})")
         os.chmod(catalog, FILE_MODE)

@@ -453,9 +453,11 @@ class Night:
         self._may("published.write")
         run_id = f"{self.started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{inputs[:8]}"
         run = {
-            "started": self.started.astimezone(UTC).replace(tzinfo=None),
-            "finished": self.clock().astimezone(UTC).replace(tzinfo=None),
+            "started_at": self.started.astimezone(UTC).replace(tzinfo=None),
+            "ended_at": self.clock().astimezone(UTC).replace(tzinfo=None),
             "code_version": code_version()[:16],
+            "inputs": inputs,
+            "purpose": self.purpose,
         }
         found = publish.publish(
             self.workspace.zone("published"),

@@ -190,6 +190,15 @@ def canonical_digest(database: Path) -> str:
     return digest.hexdigest()
 
 
+def read_tables(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Tables out of the database in ``folder``. Raises :class:`IntegrityError` when it cannot be read."""
+    try:
+        with duckdb.connect(str(folder / DATABASE), read_only=True, config=dict(_LOCKED_DOWN)) as connection:
+            return {name: connection.execute(f'SELECT * FROM "{name}"').pl() for name in names}
+    except duckdb.Error:
+        raise IntegrityError("a published database cannot be read") from None
+
+
 def put_in_place(staging: Path, target: Path) -> None:
     """Rename a complete ``staging`` folder to ``target``; durable when it returns."""
     with storage_errors("a published folder"):

@@ -11,12 +11,12 @@ from __future__ import annotations
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from schemas.errors import ContractDefinitionError, NotPermitted
+from schemas.errors import NotPermitted
+from schemas.yaml_text import parse_model, read_yaml
 
 POLICY_FOLDER = Path(__file__).parent.parent / "schemas" / "policy"
 ZONES = ("inbox", "landing", "vault", "linkage", "lake", "published", "outbox", "audit")
@@ -102,27 +102,11 @@ class Policy(_Strict):
         )
 
 
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        # BaseLoader makes nothing but strings, lists and tables.
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        raise ContractDefinitionError(f"policy file {path.name} cannot be read") from None
-    if not isinstance(document, dict):
-        raise ContractDefinitionError(f"policy file {path.name} is not a table of names")
-    return document
-
-
 @cache
 def load_policy(folder: Path = POLICY_FOLDER) -> Policy:
     """The policy of ``folder``; raises :class:`ContractDefinitionError` for anything unknown or missing."""
-    try:
-        return Policy.model_validate(_document(folder / "roles.yaml") | _document(folder / "purposes.yaml"))
-    except ValidationError as error:
-        # Where, not what: the input may be anything somebody pasted into the file.
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ContractDefinitionError(f"policy does not load at {place or 'top'}: {first['msg']}") from None
+    document = read_yaml(folder / "roles.yaml") | read_yaml(folder / "purposes.yaml")
+    return parse_model(Policy, document, "policy")
 
 
 def load_roles() -> dict[str, Role]:

@@ -1,7 +1,7 @@
 """What an indicator says about itself: the strict form of ``sql/indicators/<name>_v<n>/metadata.yaml``.
 
-Everything is required and nothing else is allowed: a metadata field that may be left out is left out. The same
-strictness holds for the two files of ``sql/core`` that carry numbers and lists: ``parameters.yaml`` and
+Everything is required and nothing else is allowed: a metadata field that may be left out is left out. The
+same strictness holds for the two files of ``sql/core`` that carry numbers and lists: ``parameters.yaml`` and
 ``singling_out.yaml``. YAML is read as text (see :mod:`schemas.yaml_text`); each parameter names its type.
 """
 
@@ -21,7 +21,8 @@ ParameterType = Literal["codes", "code", "integer", "decimal", "date"]
 ColumnType = Literal["VARCHAR", "BIGINT", "DOUBLE", "DATE", "BOOLEAN"]
 ParameterValue = list[str] | str | int | float | date
 
-# Columns that stand for one person, one stay or one record. Indicators are aggregates, so none may come out of one.
+# Columns that stand for one person, one stay or one record. Indicators are aggregates, so none may come out
+# of one.
 ID_LEVEL_COLUMNS = frozenset(
     {
         "person_token",
@@ -42,8 +43,8 @@ LEADING_COLUMNS = ("period", "provider", "stratum")
 class Parameter(Strict):
     """One ``$name`` of a query: its value, what it means and where it comes from.
 
-    ``status``: published (a source says it), reconstructed (put together from public code or secondary text) or
-    ours (a decision of this project, with a record in ``infra/decisions``).
+    ``status``: published (a source says it), reconstructed (put together from public code or secondary text)
+    or ours (a decision of this project, with a record in ``infra/decisions``).
     """
 
     name: Noun
@@ -101,8 +102,9 @@ class OutputColumn(Strict):
 class IndicatorMetadata(Strict):
     """An indicator's definition beside its query.
 
-    ``description`` says what it measures, ``what_it_is_not`` how it must not be read. ``direction`` says which way
-    is worse; ``owner`` is a role, never a person. ``disclosure_dataset`` names the suppression rule for its counts.
+    ``description`` says what it measures, ``what_it_is_not`` how it must not be read. ``direction`` says
+    which way is worse; ``owner`` is a role, never a person. ``disclosure_dataset`` names the suppression
+    rule for its counts.
     """
 
     name: Noun

@@ -15,7 +15,8 @@ computed again from the rounded numbers (:func:`public_values`), so no figure ca
    hidden as well; when the shown numbers then still leave the hidden ones less than the whole hidden range
    to move in, all groups are hidden; and when the total is hidden, all its groups are. Which cells are
    hidden then no longer tells which of them are small.
-3. *Tiny services.* A provider whose whole denominator is below the floor is left out (NEEDS_DISCUSSION).
+3. *Tiny services.* A provider whose whole denominator is below the floor, or not known, is left out
+   (NEEDS_DISCUSSION).
 4. *Other releases.* A number that changed by 1 to 7 since an earlier release is hidden, see
    :func:`changed_little`.
 5. *Overlaps.* Periods that contain one another, and a provider together with its own sites, are refused:

@@ -20,7 +20,9 @@ delivered as (
         -- provider; a treatment centre ("-X") belongs to its hospital; a five-character code of the form letter,
         -- digit, letter, digit, letter is whole, so its first three characters name nobody.
         coalesce(
-            regexp_replace(case when not list_contains($no_provider_codes, apc.procodet) then apc.procodet end, '-X$', ''),
+            regexp_replace(
+                case when not list_contains($no_provider_codes, apc.procodet) then apc.procodet end, '-X$', ''
+            ),
             case when regexp_matches(apc.procode5, '^[A-Z][0-9][A-Z][0-9][A-Z]$') then apc.procode5 end,
             case when not list_contains($no_provider_codes, apc.procode3) then apc.procode3 end,
             case when not list_contains($no_provider_codes, apc.procode5) then apc.procode5 end

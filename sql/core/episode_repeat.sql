@@ -18,8 +18,8 @@ key_place as (
         row_number() over (
             partition by episode_id
             order by
-                finished_episode desc, partyear desc nulls last, discharged desc, episode_start, episode_end desc nulls last,
-                person, provider, admission_date nulls last, discharge_date nulls last, discharge_method nulls last,
+                finished_episode desc, partyear desc nulls last, discharged desc, episode_start,
+                episode_end desc nulls last, person, provider, admission_date nulls last, discharge_date nulls last, discharge_method nulls last,
                 episode_order nulls last, patient_class nulls last, admission_method nulls last,
                 admission_source nulls last, discharge_destination nulls last, site nulls last, episode_type nulls last,
                 primary_diagnosis nulls last, primary_diagnosis_state, sex nulls last, start_age nulls last, rowid
@@ -86,7 +86,8 @@ superseded as (
         )
         and (
             later.finished_episode
-            or (coalesce(later.partyear, ''), later.episode_id) > (coalesce(unfinished.partyear, ''), unfinished.episode_id)
+            or (coalesce(later.partyear, ''), later.episode_id)
+            > (coalesce(unfinished.partyear, ''), unfinished.episode_id)
         )
 )
 select record, 'record key delivered more than once' as reason

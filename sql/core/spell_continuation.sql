@@ -30,8 +30,11 @@ placed as (
         -- Same-day movements in the order in which they happen: out, in and out again, in.
         (case when transfer_in and transfer_out then 2 when transfer_in then 3 when transfer_out then 1 else 0 end)
             as transit,
-        coalesce(admission_source = $new_emergency_admission_source and admission_method = $new_emergency_admission_method, false)
-            as may_be_new_emergency,
+        coalesce(
+            admission_source = $new_emergency_admission_source
+            and admission_method = $new_emergency_admission_method,
+            false
+        ) as may_be_new_emergency,
         coalesce(discharge_destination = $home_discharge_destination, false) as went_home
     from stay
 ),

@@ -327,7 +327,8 @@ def test_a_compressed_frame_longer_than_a_piece_is_opened_as_a_whole(
     frame = pa.Codec("zstd").compress(f"{TEXT}{NHS}{TEXT}".encode(), asbytes=True)
     assert len(frame) > 4000
     (tmp_path / "spill.tmp").write_bytes(b"." * 900 + frame + b"." * 900)
-    assert {hit.where for hit in sweep([tmp_path / "spill.tmp"], CANARIES).hits} == {"spill.tmp!frame"} or True
+    found = {hit.where.split("/")[-1] for hit in sweep([tmp_path / "spill.tmp"], CANARIES).hits}
+    assert found == {"spill.tmp!frame"}
 
 
 def test_a_canary_that_would_be_found_everywhere_is_refused() -> None:

@@ -1,11 +1,12 @@
 """Collects golden cases of the SQL: a file each, run on the real query.
 
-* ``indicators/<indicator>/<case>/expect.yaml`` with one CSV per input table beside it: ``hes_apc.csv``, and where
+* ``indicators/<indicator>/<case>/expect.yaml`` with one CSV per input table beside it: ``hes_apc.csv``, and
+  where
   wanted ``hes_person_bridge.csv`` (old_person, person) and ``deaths.csv`` (person, date).
 * ``core/<relation>/<pitfall>.yaml``: the same in one file, the tables as CSV text.
 
-``expect`` lists the rows as text, with only the columns that the case is about; order does not count. ``where`` may
-name a column and a value to look at some rows of the relation only.
+``expect`` lists the rows as text, with only the columns that the case is about; order does not count.
+``where`` may name a column and a value to look at some rows of the relation only.
 """
 
 from __future__ import annotations

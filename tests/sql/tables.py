@@ -23,8 +23,9 @@ Row = Mapping[str, Any]
 DATES = ("ADMIDATE", "DISDATE", "EPISTART", "EPIEND")
 WHOLE_NUMBERS = ("EPIORDER", "STARTAGE")
 TEXTS = (
-    "EPIKEY", "FYEAR", "PARTYEAR", "ADMIMETH", "ADMISORC", "DISDEST", "DISMETH", "EPISTAT", "EPITYPE", "CLASSPAT",
-    "SPELBGIN", "SPELEND", "SEX", "PROCODE3", "PROCODE5", "PROCODET", "SITETRET", "DIAG_01", "DIAG_4_01", "DIAG_3_01",
+    "EPIKEY", "FYEAR", "PARTYEAR", "ADMIMETH", "ADMISORC", "DISDEST", "DISMETH", "EPISTAT", "EPITYPE",
+    "CLASSPAT", "SPELBGIN", "SPELEND", "SEX", "PROCODE3", "PROCODE5", "PROCODET", "SITETRET", "DIAG_01",
+    "DIAG_4_01", "DIAG_3_01",
 )  # fmt: skip
 COLUMNS: dict[str, str] = {
     **dict.fromkeys(TEXTS, "VARCHAR"),
@@ -108,7 +109,8 @@ def create_bridge(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) ->
 
 
 def death_link(connection: duckdb.DuckDBPyConnection, deaths: Mapping[str, date]) -> pl.DataFrame:
-    """What the linkage store would return for registered ``deaths`` (person name -> date), capped as it caps."""
+    """What the linkage store would return for registered ``deaths`` (person name -> date), capped as it
+    caps."""
     by_token = {token(person): day for person, day in deaths.items()}
     rows = [
         (

@@ -55,8 +55,8 @@ def assert_same(
 def test_episodes_are_those_of_the_oracle(seed: int) -> None:
     world, tables = world_and_tables(seed)
     found = tables.execute(
-        "select person_token, episode_id, provider, admission_date, episode_start, episode_end, episode_order, "
-        "finished_episode, discharged, discharge_date, transit, primary_diagnosis from episode"
+        "select person_token, episode_id, provider, admission_date, episode_start, episode_end, "
+        "episode_order, finished_episode, discharged, discharge_date, transit, primary_diagnosis from episode"
     ).fetchall()
     expected = [
         (
@@ -74,15 +74,16 @@ def test_provider_spells_are_those_of_the_oracle(seed: int) -> None:
     world, tables = world_and_tables(seed)
     found = tables.execute(
         "select person_token, spell_id, provider, site, admission_date, admission_method, admission_source, "
-        "patient_class, episode_type, sex, start_age, primary_diagnosis, finished, discharge_date, discharge_method, "
-        "discharge_destination, died_in_hospital, financial_year, episode_count from provider_spell"
+        "patient_class, episode_type, sex, start_age, primary_diagnosis, finished, discharge_date, "
+        "discharge_method, discharge_destination, died_in_hospital, financial_year, episode_count "
+        "from provider_spell"
     ).fetchall()
     expected = [
         (
             spell.person, spell.id, spell.first.provider, spell.first.site, spell.admission,
-            spell.first.admission_method, spell.first.admission_source, spell.first.patient_class, spell.first.kind,
-            spell.first.sex, spell.first.age, spell.first.diagnosis, spell.finished, spell.discharge, spell.method,
-            spell.destination, spell.died, spell.year, len(spell.episodes),
+            spell.first.admission_method, spell.first.admission_source, spell.first.patient_class,
+            spell.first.kind, spell.first.sex, spell.first.age, spell.first.diagnosis, spell.finished,
+            spell.discharge, spell.method, spell.destination, spell.died, spell.year, len(spell.episodes),
         )
         for spell in world.spells()
     ]  # fmt: skip
@@ -93,8 +94,9 @@ def test_provider_spells_are_those_of_the_oracle(seed: int) -> None:
 def test_every_episode_is_in_the_spell_and_place_of_the_oracle(seed: int) -> None:
     world, tables = world_and_tables(seed)
     found = tables.execute(
-        "select episode.person_token, episode.episode_id, provider_spell.spell_id, spell_episode.episode_number "
-        "from spell_episode inner join episode on spell_episode.record = episode.record "
+        "select episode.person_token, episode.episode_id, provider_spell.spell_id, "
+        "spell_episode.episode_number from spell_episode "
+        "inner join episode on spell_episode.record = episode.record "
         "inner join provider_spell on spell_episode.spell_record = provider_spell.spell_record"
     ).fetchall()
     expected = [

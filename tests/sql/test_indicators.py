@@ -1,4 +1,5 @@
-"""Every indicator has a golden case and an oracle, returns what its metadata says, and agrees with its oracle."""
+"""Every indicator has a golden case and an oracle, returns what its metadata says, and agrees with its
+oracle."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from schemas.errors import AuditUnavailable, IdentifierInText, IntegrityError, U
 START = datetime(2026, 11, 22, 1, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
-KEYS = {"audit-1": PUBLIC}
+KEYS = {"audit-1": [PUBLIC]}
 
 
 def ticking(start: datetime = START) -> Callable[[], datetime]:
@@ -636,6 +636,26 @@ def test_a_checkpoint_that_was_changed_or_forged_is_found(
     note = signed(filled(tmp_path))
     (tmp_path / "checkpoints" / "000000000006.txt").write_text(change(note))
     assert kinds(verify(tmp_path, KEYS)) == [(kind, 0)]
+
+
+def test_a_checkpoint_of_a_key_that_was_rotated_still_counts(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    signed(log)
+    newer = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    public = newer.public_key().public_bytes_raw()
+    log.record("keys.rotate", "audit-1", purpose="")
+    log.checkpoint(key_name="audit-1", public_key=public, sign=newer.sign)
+    assert verify(tmp_path, {"audit-1": [PUBLIC, public]}) == []
+    assert kinds(verify(tmp_path, {"audit-1": [public]})) == [("checkpoint_signature", 0)]
+
+
+def test_a_finding_reads_as_a_sentence_with_its_line(tmp_path: Path) -> None:
+    filled(tmp_path)
+    rewrite(tmp_path, lines_of(tmp_path)[1:])
+    assert [str(finding) for finding in verify(tmp_path, KEYS)] == [
+        "there is no checkpoint: a log that was cut off would not show (note)",
+        "line 1: event 1 deleted before this line (deleted)",
+    ]
 
 
 def test_a_checkpoint_is_due_after_so_many_events_or_a_day(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The compute connection: its temporary files are unreadable, its errors carry no value, its indicators are strict."""
+"""The compute connection: its temporary files are unreadable, its errors carry no value, its indicators are
+strict."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from schemas.yaml_text import parse_model, read_yaml
 from sql import CORE_FOLDER, INDICATOR_FOLDER
 
 CRUDE = INDICATOR_FOLDER / "crude_death_rate_v1"
-CANARY = "canary-9434765919"
+CANARY = "canary-7f3a9c"
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def add_stay(
     connection: duckdb.DuckDBPyConnection, key: str, person: int, day: date, sex: str = "1", age: int = 70
 ) -> None:
     connection.execute(
-        "insert into hes_apc (EPIKEY, person_token, PROCODET, EPISTAT, CLASSPAT, ADMIDATE, EPISTART, EPIEND, DISDATE, "
-        "DISMETH, EPIORDER, SEX, STARTAGE) values (?, ?, 'RXX', '3', '1', ?, ?, ?, ?, '1', 1, ?, ?)",
+        "insert into hes_apc (EPIKEY, person_token, PROCODET, EPISTAT, CLASSPAT, ADMIDATE, EPISTART, EPIEND, "
+        "DISDATE, DISMETH, EPIORDER, SEX, STARTAGE) values (?, ?, 'RXX', '3', '1', ?, ?, ?, ?, '1', 1, ?, ?)",
         [key, f"{person:032x}", day, day, day, day, sex, age],
     )
 
@@ -113,6 +114,14 @@ def test_the_memory_limit_asked_for_holds_after_the_proof(tmp_path: Path) -> Non
     assert row == ("256.0 MiB", True, 2)
 
 
+def test_what_a_killed_run_left_can_be_swept(tmp_path: Path) -> None:
+    (tmp_path / "compute-1-1").mkdir()
+    (tmp_path / "compute-1-1" / "duckdb_temp_storage_DEFAULT-0.tmp").write_bytes(b"x")
+    (tmp_path / "something else").mkdir()
+    assert compute.sweep_spill(tmp_path) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["something else"]
+
+
 def test_two_connections_share_no_spill_folder(tmp_path: Path) -> None:
     with compute.open_compute("64MB", tmp_path) as one, compute.open_compute("64MB", tmp_path) as other:
         folders = {
@@ -125,12 +134,12 @@ def test_two_connections_share_no_spill_folder(tmp_path: Path) -> None:
 def test_the_extensions_come_from_their_wheels_and_none_is_fetched(tmp_path: Path) -> None:
     with compute.open_compute("64MB", tmp_path) as opened:
         loaded = opened.execute(
-            "select extension_name from duckdb_extensions() where loaded and extension_name in ('httpfs', 'ducklake') "
-            "order by all"
+            "select extension_name from duckdb_extensions() where loaded "
+            "and extension_name in ('httpfs', 'ducklake') order by all"
         ).fetchall()
         settings = opened.execute(
-            "select current_setting('autoinstall_known_extensions'), current_setting('autoload_known_extensions'), "
-            "current_setting('allow_community_extensions')"
+            "select current_setting('autoinstall_known_extensions'), "
+            "current_setting('autoload_known_extensions'), current_setting('allow_community_extensions')"
         ).fetchone()
     assert loaded == [("ducklake",), ("httpfs",)]
     assert settings == (False, False, False)
@@ -138,7 +147,7 @@ def test_the_extensions_come_from_their_wheels_and_none_is_fetched(tmp_path: Pat
 
 def test_a_missing_extension_wheel_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "EXTENSIONS", ("nosuch",))
-    with pytest.raises(WorkspaceError, match="extension nosuch .* is not installed"):
+    with pytest.raises(WorkspaceError, match=r"extension nosuch .* is not installed"):
         compute.load_extensions(duckdb.connect(":memory:"))
 
 

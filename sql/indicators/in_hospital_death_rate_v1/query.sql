@@ -1,7 +1,7 @@
 -- In-hospital death rate, by provider and financial year of discharge.
 --
--- Numerator: deaths in hospital, of those deaths within 30 days that crude_death_rate counts: each once, for the last of
---   the person's provider spells that this indicator covers.
+-- Numerator: deaths in hospital among the deaths within 30 days that crude_death_rate counts: each once, for the
+--   last of the person's provider spells that this indicator covers.
 -- Denominator: finished provider spells discharged in the financial year.
 -- Exclusions: day cases and regular attenders ($excluded_patient_classes); stillbirths (DISMETH 5).
 -- Source: scope and outcome of the Summary Hospital-level Mortality Indicator, without its case-mix adjustment; see

@@ -1,1 +1,2 @@
-"""The queries again, in boring Python: lists, dictionaries and loops, written from the decisions, not from the SQL."""
+"""The queries again, in boring Python: lists, dictionaries and loops, written from the decisions, not from
+the SQL."""

@@ -1,4 +1,5 @@
-"""Continuous inpatient spells, in plain Python: see infra/decisions/0103-spell-continuous-inpatient-spell.md."""
+"""Continuous inpatient spells, in plain Python: see
+infra/decisions/0103-spell-continuous-inpatient-spell.md."""
 
 from __future__ import annotations
 

@@ -182,16 +182,10 @@ def valid_episodes(
         alike.setdefault(content, []).append(episode)
     distinct = []
     for group in alike.values():
-        latest = max(episode.partyear for episode in group if (episode.diagnosis is not None) == any(
-            other.diagnosis is not None for other in group
-        ))  # fmt: skip
-        best = [
-            episode
-            for episode in group
-            if episode.partyear == latest
-            and (episode.diagnosis is not None) == any(other.diagnosis is not None for other in group)
-        ]
-        distinct.append(min(best, key=lambda episode: episode.key))
+        telling = [episode for episode in group if episode.diagnosis is not None] or group
+        latest = max(episode.partyear for episode in telling)
+        newest = [episode for episode in telling if episode.partyear == latest]
+        distinct.append(min(newest, key=lambda episode: episode.key))
 
     kept = []
     for episode in distinct:

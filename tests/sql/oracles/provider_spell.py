@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 from tests.sql.oracles.episode import Episode
 
@@ -107,7 +108,7 @@ def cut_into_visits(episodes: list[Episode]) -> list[Visit]:
     for group in by_admission.values():
         group.sort(key=lambda episode: episode.reading)
         current = [group[0]]
-        for before, episode in zip(group, group[1:], strict=False):
+        for before, episode in pairwise(group):
             ended = before.discharge_date is not None and before.discharge_date <= episode.start
             if episode.order == 1 and ended:
                 visits.append(Visit(tuple(current)))
