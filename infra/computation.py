@@ -43,7 +43,7 @@ MEASURES = {
     "rate_per_1000": "rate",
     "rate_per_1000_bed_days": "rate",
     "standardised_ratio": "standardised_ratio",
-    "count": "rate",
+    "count": "count",
 }
 PER = {
     "proportion": 1.0,
@@ -238,7 +238,8 @@ def _indicator_row(result: IndicatorResult) -> dict[str, object]:
         "indicator": metadata.name,
         "version": f"v{metadata.version}",
         "friendly_name": metadata.friendly_name,
-        "description": f"{metadata.description} {metadata.what_it_is_not}",
+        "description": metadata.description,
+        "what_it_is_not": metadata.what_it_is_not,
         "family": "deaths",
         "numerator": metadata.numerator,
         "denominator": metadata.denominator,

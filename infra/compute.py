@@ -231,9 +231,9 @@ def prove_spill_is_encrypted(
 ) -> None:
     """Make ``connection`` spill a known text and look for it in its files; then give back ``memory_limit``.
 
-    Believing the setting is not enough: it is off by default, and it once was accepted without a cipher
-    loaded. Raises :class:`WorkspaceError` if the text is there to read, or if nothing was spilled (so
-    nothing was proved).
+    Believing the setting is not enough: it is off by default and depends on an extension being loaded.
+    Raises :class:`WorkspaceError` if the text is there to read, or if nothing was spilled (so nothing was
+    proved).
     """
     with engine_errors("proving that temporary files are encrypted"):
         connection.execute(f"set memory_limit = '{SPILL_PROBE_MEMORY}'")

@@ -56,6 +56,7 @@ Say = Callable[[str], None]
 
 # Files that changed this recently may still be arriving.
 SETTLED_AFTER = timedelta(seconds=2)
+CHECKPOINT_KEY = "wardwatch-audit"
 
 
 @dataclass(frozen=True)
@@ -296,10 +297,18 @@ class Night:
     # Step 2-6: ingest
 
     def ingest_new(self) -> None:
-        """Ingest every landed delivery that has no row yet, in an order that does not depend on names."""
-        rows = {row.delivery_id: row for row in self.lake.deliveries()}
-        new = [receipt for receipt in self.landing.held() if receipt.delivery_id not in rows]
-        for receipt in sorted(new, key=lambda r: (r.dataset, r.period, _rank(r), r.received_at, r.delivery_id)):
+        """Ingest every landed delivery that has no row yet.
+
+        Of several for one financial year the newest comes first: if it is taken, the older ones need not be read,
+        and if it is refused, the next one is there to be used.
+        """
+        known = {row.delivery_id for row in self.lake.deliveries()}
+        new = sorted(
+            (receipt for receipt in self.landing.held() if receipt.delivery_id not in known),
+            key=lambda receipt: (_rank(receipt), receipt.received_at, receipt.delivery_id),
+            reverse=True,
+        )
+        for receipt in sorted(new, key=lambda r: table_name(r.dataset, parse_period(r.period))):
             self._take(receipt)
 
     def _take(self, receipt: Receipt) -> None:
@@ -507,7 +516,7 @@ class Night:
         key = self.keyring.audit_signing_key
         private = Ed25519PrivateKey.from_private_bytes(bytes(key.secret_bytes()))
         self.audit.checkpoint(
-            key_name="wardwatch-audit", public_key=bytes.fromhex(key.public), sign=private.sign
+            key_name=CHECKPOINT_KEY, public_key=bytes.fromhex(key.public), sign=private.sign
         )
 
     def _problem(self, what: str, error: WardwatchError) -> None:

@@ -36,7 +36,7 @@ _STEP = 1 << 18
 
 _VERSION = b"age-encryption.org/"
 _ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
-_LONGEST_HEADER = 32 * 1024
+_LONGEST_HEADER = 16 * 1024
 
 
 class SecretText(str):
@@ -131,7 +131,9 @@ def unseal(sealed: bytes, identities: str | Sequence[str]) -> SecretBytes:
     _refuse_endless_header(bytes(sealed[:_LONGEST_HEADER]))
     try:
         return SecretBytes(pyrage.decrypt(bytes(sealed), private))
-    except (pyrage.DecryptError, OSError):
+    except BaseException as error:
+        if not isinstance(_not_opened(error), CannotOpen):
+            raise
         raise CannotOpen(
             "the sealed content does not open: another key, or changed or cut content",
             next_step="check which key it was sealed to",
@@ -318,7 +320,7 @@ class DecryptingReader(io.RawIOBase):
             except BaseException as error:
                 raise sealed.error or _not_opened(error) from None
             finally:
-                plain.flush()
+                plain.close()
 
         self.abandoned = False
         self.ended_well = False  # True once the authenticated end of the content was reached
@@ -394,6 +396,8 @@ class EncryptingWriter(io.RawIOBase):
                 pyrage.encrypt_io(io.BufferedReader(_Plaintext(far, finished), _STEP), sealed, public)
             except BaseException as error:
                 raise sealed.error or _not_sealed(error) from None
+            if sealed.error is not None:  # pyrage does not report an error of its last write
+                raise sealed.error
 
         self._worker = _Worker(work, reading=False)
         self._plain = io.BufferedWriter(self._worker.near, _STEP)
@@ -429,17 +433,18 @@ class EncryptingWriter(io.RawIOBase):
         try:
             yield
         except OSError:
-            raise self._worker.outcome() or StorageFailed("the sealing of a file stopped") from None
+            raise self._worker.outcome() or StorageFailed("a file could not be sealed") from None
 
 
 def _refuse_endless_header(first: bytes) -> None:
     """Refuse what cannot be an age file before its key is tried.
 
     The time that opening a header takes grows with the square of its length, without end in a hostile file.
-    A recipient takes about 120 bytes of it.
+    A recipient takes about 120 bytes of it. Only the mark of its end is looked for: ``pyrage`` judges what it
+    is, and reads no further where the mark stands out of place.
     """
     if first.startswith(_ARMOR):
-        text = b"".join(line.strip() for line in first.split(b"\n")[1:])
+        text = b"".join(first[len(_ARMOR) :].partition(b"-----")[0].split())
         with contextlib.suppress(binascii.Error):
             first = _VERSION + binascii.a2b_base64(text[: len(text) // 4 * 4])
     if not first.startswith(_VERSION) or b"\n---" not in first:
@@ -455,24 +460,24 @@ def _changed() -> CannotOpen:
 
 def _not_opened(error: BaseException) -> BaseException:
     """What to raise for what ``pyrage`` raised while it opened; its own text is not passed on."""
-    if isinstance(error, MemoryError):
-        return error
     if isinstance(error, pyrage.DecryptError) and str(error) == "No matching keys found":
         return CannotOpen(
             "no key of ours opens this file",
             next_step="ask the sender which public key it was sealed to; ours is in keys/public.json",
         )
-    return _changed()
+    return _changed() if isinstance(error, pyrage.DecryptError | OSError) or _is_panic(error) else error
 
 
 def _not_sealed(error: BaseException) -> BaseException:
     """What to raise for what ``pyrage`` raised while it sealed, other than for the sink's errors."""
-    if isinstance(error, MemoryError):
-        return error
-    if isinstance(error, Exception):
-        return StorageFailed("the sealing of a file stopped")
-    # A Rust panic. It meets a key with which everybody could compute the shared secret.
-    return KeyUnavailable("this age recipient is not a usable key")
+    if _is_panic(error):  # it meets a key with which everybody could compute the shared secret
+        return KeyUnavailable("this age recipient is not a usable key")
+    return StorageFailed("a file could not be sealed") if isinstance(error, Exception) else error
+
+
+def _is_panic(error: BaseException) -> bool:
+    """A failed assertion in Rust. Its class cannot be imported, and it is no ``Exception``."""
+    return type(error).__name__ == "PanicException"
 
 
 @contextmanager

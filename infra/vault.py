@@ -533,5 +533,6 @@ def sweep(root: Path, committed: Collection[str]) -> list[str]:
                 shutil.rmtree(doomed)
             removed.append(path.name)
     if removed:
-        sync_folder(root)
+        with storage_errors("the vault"):
+            sync_folder(root)
     return removed

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-from flows.cli.context import audit_log, context_of, now, person, print_json
+from flows.cli.context import audit_log, context_of, now, print_json
 from infra import publish, vault
-from infra.audit_verify import verify as verify_audit
+from infra.audit_verify import tampering, verify
 from infra.keyring import Keyring, PublicKeys
 from infra.officers import SIGNING_FILE, Officers, load_signing_key
 from infra.purposes import require_purpose
 from infra.workspace import Workspace
-from schemas.errors import IntegrityError, UsageError, WorkspaceError
+from infra.night import CHECKPOINT_KEY
+from schemas.errors import IntegrityError, NotPermitted, WorkspaceError
 
 keys_app = typer.Typer(help="The pipeline's keys.", no_args_is_help=True)
 vault_app = typer.Typer(help="The vault: what is in it, and whether it is untouched.", no_args_is_help=True)
@@ -88,11 +91,19 @@ def audit_verify(context: typer.Context) -> None:
     """Check the chain and the signed checkpoints; says exactly what is wrong and where."""
     workspace = context_of(context).open()
     public = PublicKeys.load(workspace.zone("keys")).signers("audit_signing")
-    findings = verify_audit(workspace.zone("audit"), {"wardwatch-audit": [bytes.fromhex(key) for key in public.values()]})
+    second = workspace.settings.second_audit_sink
+    findings = verify(
+        workspace.zone("audit"),
+        {CHECKPOINT_KEY: [bytes.fromhex(key) for key in public.values()]},
+        second_sink=Path(second) if second else None,
+    )
     for finding in findings:
         print(finding)
-    if findings:
-        raise IntegrityError(f"{len(findings)} finding(s) in the audit log", next_step="keep the folder and call the auditor")
+    if wrong := tampering(findings):
+        raise IntegrityError(
+            f"the audit log is not what was written: {len(wrong)} finding(s)",
+            next_step="keep the folder as it is and call the auditor",
+        )
     print("the audit log is whole: every line follows from the one before, and every checkpoint holds")
 
 
@@ -112,7 +123,13 @@ def release_show(context: typer.Context, run: str = typer.Option(None, "--run"))
     from infra import release
 
     workspace = context_of(context).open()
-    print("\n".join(release.show(workspace.zone("published"), _run_id(workspace, run)).lines()))
+    preview = release.show(workspace.zone("published"), _run_id(workspace, run))
+    print(f"run {preview.run_id}, data to {preview.record_date:%-d %B %Y}")
+    for name, rows in preview.counts.items():
+        print(f"  {name.replace('_', ' '):<20} {rows:>8,} row(s)")
+    for row in preview.discussion.iter_rows(named=True):
+        print(f"  to be discussed first: {row['indicator']} {row['version']}, provider {row['provider']}")
+    print("nothing was made public; `wardwatch release approve --reason TEXT` does that")
 
 
 @release_app.command("approve")
@@ -125,22 +142,36 @@ def release_approve(
     from infra import release
 
     workspace = context_of(context).open()
-    officers = Officers.load(workspace.zone("keys"))
-    manager = officers.officer(RELEASE_MANAGER)
-    who = person(manager.person)
-    if who != manager.person:
-        raise UsageError("the person who approves is not the release manager of this workspace")
+    manager = Officers.load(workspace.zone("keys")).officer(RELEASE_MANAGER)
+    audit = audit_log(workspace, RELEASE_MANAGER)
+    run_id = _run_id(workspace, run)
+    if audit.person != manager.person:
+        audit.record("published.release", run_id, purpose="", decision="refuse", reason_code="person")
+        raise NotPermitted(
+            "only the release manager of this workspace may make a set public",
+            next_step="the release manager does this, with WARDWATCH_PERSON set to their staff id",
+        )
     require_purpose("release", RELEASE_MANAGER, "published.release", now().date())
     key = load_signing_key(workspace.zone("officers") / RELEASE_MANAGER / SIGNING_FILE)
-    run_id = _run_id(workspace, run)
     with workspace.writer_lock():
-        audit = audit_log(workspace, RELEASE_MANAGER)
         audit.record("published.release", run_id, purpose="release", reason_code="begun")
-        folder = release.approve(
-            workspace.zone("published"), run_id, person=who, role=RELEASE_MANAGER, reason=reason, key=key, now=now()
+        found = release.approve(
+            workspace.zone("published"),
+            run_id,
+            person=manager.person,
+            role=RELEASE_MANAGER,
+            reason=reason,
+            signing_key=key,
+            approved_at=now(),
         )
-        audit.record("published.release", run_id, purpose="release", reason_code="released")
-    print(f"released: {folder}")
+        audit.record(
+            "published.release",
+            run_id,
+            purpose="release",
+            reason_code="released",
+            counts={"files": len(found.outputs)},
+        )
+    print(f"released {len(found.outputs)} files: {found.folder}")
 
 
 def register(app: typer.Typer) -> None:

@@ -16,31 +16,20 @@ from infra.keyring import Keyring
 from infra.lake import committed_deliveries
 from infra.landing import Landing
 from infra.night import last_manifest
-from infra.officers import Officers, create_demo_officers
+from infra.officers import Officers
+from infra.provisioning import provision
 from infra.purposes import overdue_purposes
 from infra.receipts import safe_name
-from infra.workspace import Agreement, Settings, Workspace
-
-DEMO_AGREEMENT = Agreement(
-    reference="DEMO-AGREEMENT",
-    title="Demonstration agreement, for synthetic and artificial data only",
-    demo=True,
-    starts="2000-01-01",
-    ends="2099-12-31",
-    retention_days=365,
-)
+from infra.workspace import Workspace
 
 
 def init(context: typer.Context) -> None:
     """Make a workspace: settings, keys, a demo agreement and demo roles."""
     root = context_of(context).path()
-    moment = now()
-    workspace = Workspace.create(root, Settings(agreement=DEMO_AGREEMENT))
-    keyring = Keyring.create(workspace.zone("keys"), now=moment)
-    create_demo_officers(root, trained_on=moment.date())
+    made = provision(root, now())
     print(f"workspace made in {root}")
     print("demo agreement and demo roles: for synthetic and artificial data only")
-    print(f"senders encrypt to this public key (age): {keyring.inbox_recipient}")
+    print(f"senders encrypt to this public key (age): {made.keyring.inbox_recipient}")
     print("the pipeline's unlock key is keys/unlock.key; in production keep it outside the workspace")
     print("(WARDWATCH_UNLOCK_KEY_FILE), and the officers' keys on the officers' own machines")
 
@@ -52,13 +41,23 @@ def _collect(workspace: Workspace, today: date) -> dict[str, Any]:
     rows = committed_deliveries(workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp"))
     known = {row.delivery_id for row in rows}
     last = last_manifest(workspace)
-    wrong = [f"{row.delivery_id}: refused, it broke a critical rule" for row in rows if row.status == "refused"]
-    wrong += [f"incident {incident.id}: {incident.type.value}" for incident in list_incidents(workspace.zone("incidents"), only_open=True)]
+    wrong = [
+        f"{row.delivery_id}: refused, it broke a critical rule" for row in rows if row.status == "refused"
+    ]
+    wrong += [
+        f"incident {incident.id}: {incident.type.value}"
+        for incident in list_incidents(workspace.zone("incidents"), only_open=True)
+    ]
     wrong += [f"purpose {purpose.code}: its review is overdue" for purpose in overdue_purposes(today)]
-    wrong += [f"{row.delivery_id}: its retention ended on {row.retain_until}" for row in rows if row.retain_until < today]
+    wrong += [
+        f"{row.delivery_id}: its retention ended on {row.retain_until}"
+        for row in rows
+        if row.retain_until < today
+    ]
     return {
         "inbox": [
-            {"name": safe_name(entry.path.name), "state": entry.state} for entry in waiting(workspace.zone("inbox"))
+            {"name": safe_name(entry.path.name), "state": entry.state}
+            for entry in waiting(workspace.zone("inbox"))
         ],
         "landed_not_ingested": [r.delivery_id for r in landing.held() if r.delivery_id not in known],
         "deliveries": [
@@ -111,9 +110,15 @@ def _print_status(found: dict[str, Any], root: Path) -> None:
     due += [f"landed, not ingested: {delivery}" for delivery in found["landed_not_ingested"]]
     print("due\n" + "\n".join(f"  {line}" for line in due) if due else "due: nothing")
     last = found["last_run"]
-    print(f"last run: {last['run_id']} ({last['purpose']}), ended {last['ended_at']}" if last else "last run: none yet")
+    print(
+        f"last run: {last['run_id']} ({last['purpose']}), ended {last['ended_at']}"
+        if last
+        else "last run: none yet"
+    )
     print(f"published: {found['published'] or 'nothing yet'}")
-    print("wrong\n" + "\n".join(f"  {line}" for line in found["wrong"]) if found["wrong"] else "wrong: nothing")
+    print(
+        "wrong\n" + "\n".join(f"  {line}" for line in found["wrong"]) if found["wrong"] else "wrong: nothing"
+    )
 
 
 def register(app: typer.Typer) -> None:

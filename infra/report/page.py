@@ -92,7 +92,6 @@ class Delivery:
     dataset: str
     period: str
     status: str
-    received: str
     rows_in: str
     rows_out: str
     quarantined: str
@@ -314,7 +313,6 @@ def _quality(
                 dataset=row["dataset"],
                 period=row["period"],
                 status=row["status"],
-                received=str(row["received"] or ""),
                 rows_in=_number(rows_in),
                 rows_out=_number(row["rows_out"]),
                 quarantined=_number(left),

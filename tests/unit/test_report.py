@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from infra.report import build_report
+from infra.report.charts import FunnelPlot, funnel_svg
 from schemas.disclosure_policy import disclosure_policy
 from schemas.published import declaration, empty
 from tests.published_sample import RECORD_DATE, sample_tables
@@ -197,3 +198,16 @@ def test_the_public_page_shows_hidden_as_hidden_and_no_internal_section() -> Non
     # four events or fewer are hidden in mental health data; RAB has six, which are shown as five
     row = page[page.rindex('<th scope="row">RAB') :]
     assert '<td class="n">5</td>' in row[: row.index("</tr>")]
+
+
+def test_a_provider_code_in_a_plot_is_escaped() -> None:
+    points = pl.DataFrame(
+        {"provider": ["<b>R&A</b>"], "size": [100.0], "value": [0.5], "band": ["higher"], "z": [4.0]}
+    )
+    names = ("od_lower_998", "od_upper_998", "od_lower_95", "od_upper_95", "target")
+    limits = {name: [0.1, 0.1] for name in names}
+    curve = pl.DataFrame({"denominator": [50.0, 105.0], **limits})
+    svg = funnel_svg(FunnelPlot("x", "Size", "Share", True, points, curve, "a < b & c"))
+    assert "<b>" not in svg
+    assert "R&amp;A" in svg
+    assert '<title id="x-title">a &lt; b &amp; c</title>' in svg

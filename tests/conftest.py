@@ -1,0 +1,71 @@
+"""Fixtures for tests of a whole workspace; see :mod:`tests.support.workspaces`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # so that `pytest` finds tests.support just as `python -m pytest` does
+    sys.path.insert(0, str(ROOT))
+
+from tests.support import workspaces  # noqa: E402
+from tests.support.workspaces import Extracts, Workspace  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    return (base if worker_id == "master" else base.parent) / "shared"
+
+
+@pytest.fixture(scope="session")
+def empty_template(shared_folder: Path) -> Workspace:
+    return Workspace.open(workspaces.built_once(shared_folder / "empty", workspaces.make_workspace))
+
+
+@pytest.fixture(scope="session")
+def extracts(shared_folder: Path, empty_template: Workspace) -> Extracts:
+    """Encrypted synthetic extracts for the template's inbox key. Read only."""
+    key = workspaces.recipient(empty_template)
+    folder = shared_folder / "extracts"
+    return workspaces.load_extracts(
+        workspaces.built_once(folder, lambda path: workspaces.make_extracts(path, key))
+    )
+
+
+@pytest.fixture(scope="session")
+def plain_extracts(shared_folder: Path, empty_template: Workspace) -> Extracts:
+    """The same extracts in plaintext. Read only: copy a file before you change it."""
+    key = workspaces.recipient(empty_template)
+    folder = shared_folder / "plain_extracts"
+    return workspaces.load_extracts(
+        workspaces.built_once(folder, lambda path: workspaces.make_extracts(path, key, plain=True))
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_template(shared_folder: Path, empty_template: Workspace, extracts: Extracts) -> Workspace:
+    def build(path: Path) -> None:
+        workspace = workspaces.copy_workspace(empty_template, path)
+        workspaces.drop(workspace, extracts.named(*workspaces.FIRST_NIGHT))
+        outcome = workspaces.night(workspace)
+        assert outcome.run_id, "the first night of the template has to publish"
+        assert not outcome.problems, [problem.line() for problem in outcome.problems]
+
+    return Workspace.open(workspaces.built_once(shared_folder / "finished", build))
+
+
+@pytest.fixture
+def empty_workspace(empty_template: Workspace, tmp_path: Path) -> Workspace:
+    """A new workspace of this test's own."""
+    return workspaces.copy_workspace(empty_template, tmp_path / "workspace")
+
+
+@pytest.fixture
+def finished_workspace(finished_template: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace of this test's own after one night over :data:`tests.support.workspaces.FIRST_NIGHT`."""
+    return workspaces.copy_workspace(finished_template, tmp_path / "workspace")
