@@ -62,7 +62,9 @@ def run_backfill(
     if request.last < request.first:
         raise UsageError("the range ends before it begins")
     if len(request.reason.strip()) < 10:
-        raise UsageError("a backfill needs a reason of at least ten characters; it is kept in the audit log's case file")
+        raise UsageError(
+            "a backfill needs a reason of at least ten characters; it is kept in the audit log's case file"
+        )
     refuse_identifiers(request.reason, "the reason")
     workspace = Workspace.open(root)
     with begin(
@@ -78,9 +80,7 @@ def run_backfill(
             step("sweep", night.sweep)
             chosen = step(
                 "ingest again",
-                lambda: night.backfill(
-                    request.dataset, request.first, request.last, dry_run=request.dry_run
-                ),
+                lambda: night.backfill(request.dataset, request.first, request.last, dry_run=request.dry_run),
             )
         for row in chosen:
             word = "would be ingested again" if request.dry_run else "was taken up"

@@ -60,7 +60,9 @@ def tell(folder: Path, seconds: float) -> None:
     findings = said(workspace, "SELECT level, sentence FROM alert ORDER BY abs(z) DESC")
     late = said(workspace, "SELECT DISTINCT provider FROM late_provider ORDER BY 1")
     current = workspace / "published" / "current"
-    print(f"\n{'=' * 100}\nThe night took {seconds:.0f} s. What stands out, as variation to be asked about:\n")
+    print(
+        f"\n{'=' * 100}\nThe night took {seconds:.0f} s. What stands out, as variation to be asked about:\n"
+    )
     for finding in findings[:SHOWN]:
         print(f"  {finding['level']:<6} {finding['sentence']}")
     if len(findings) > SHOWN:
@@ -86,7 +88,7 @@ What to try next:
   export WARDWATCH_WORKSPACE={shown}
   {os.path.relpath(WARDWATCH)} nightly            # a second night does nothing and says so
   {os.path.relpath(WARDWATCH)} status
-  {os.path.relpath(WARDWATCH)} query "SELECT provider, value, band FROM indicator_value_latest ORDER BY value DESC LIMIT 5"
+  {os.path.relpath(WARDWATCH)} query "SELECT provider, value, band FROM indicator_value_latest LIMIT 5"
   {os.path.relpath(WARDWATCH)} vault status       # what the locked vault holds, without opening it
   {os.path.relpath(WARDWATCH)} release show       # what the public would see"""
     )

@@ -19,8 +19,6 @@ def nightly(workspace: str) -> None:
     """
     watching: Watcher = watcher()
     outcome = guarded(
-        lambda: run_night(
-            Path(workspace), step=prefect_step, say=watching.say, progress=watching.progress
-        )
+        lambda: run_night(Path(workspace), step=prefect_step, say=watching.say, progress=watching.progress)
     )
     watching.ended(outcome)

@@ -15,7 +15,7 @@ from schemas.errors import WardwatchError
 T = TypeVar("T")
 
 # A transient error of the storage is tried again this often, after these many seconds.
-RETRY_DELAYS = [5, 30, 120]
+RETRY_DELAYS: list[float] = [5, 30, 120]
 
 
 class Step(Protocol):
@@ -35,7 +35,9 @@ def guarded(action: Callable[[], T]) -> T:
     except WardwatchError:
         raise
     except Exception as error:
-        raise InternalError(safe_summary(error), next_step="report this line; it holds no value of a record") from None
+        raise InternalError(
+            safe_summary(error), next_step="report this line; it holds no value of a record"
+        ) from None
 
 
 def plain_step(name: str, action: Callable[[], T]) -> T:
@@ -63,7 +65,6 @@ def prefect_step(name: str, action: Callable[[], T]) -> T:
         return guarded(action)
 
     made = task(
-        run,
         name=name,
         task_run_name=name,
         retries=len(RETRY_DELAYS),
@@ -72,5 +73,6 @@ def prefect_step(name: str, action: Callable[[], T]) -> T:
         cache_policy=NO_CACHE,
         persist_result=False,
         log_prints=False,
-    )
-    return made()
+    )(run)
+    result: T = made()
+    return result

@@ -106,7 +106,7 @@ def compute(
                 say(f"computing {indicator.metadata.name} {indicator.metadata.version}")
                 results.append(run_indicator(connection, INDICATOR_FOLDER / indicator.metadata.id))
             singling_out = count_singling_out(connection)
-            counts["unique_on_quasi_identifiers"] = int(singling_out["unique_records"].max() or 0)
+            counts["unique_on_quasi_identifiers"] = max(singling_out["unique_records"].to_list(), default=0)
         else:
             say("no admitted patient care in use, so there are no spells and no death rates to compute")
             singling_out = pl.DataFrame()
@@ -147,7 +147,10 @@ def _death_link(
 ) -> pl.DataFrame:
     """spell_id, days_to_death of every finished spell of a person with a registered death."""
     root, key = workspace.zone("linkage"), keyring.linkage_file_key
-    of = {name: [row.delivery_id for row in current if row.dataset == name] for name in ("ons_deaths", "civil_deaths")}
+    of = {
+        name: [row.delivery_id for row in current if row.dataset == name]
+        for name in ("ons_deaths", "civil_deaths")
+    }
     with engine_errors("reading the bridge between person ids"):
         bridge = connection.execute(
             "SELECT old_person_token AS from_token, person_token AS to_token FROM hes_person_bridge"
@@ -312,9 +315,13 @@ def late_providers(deliveries: Sequence[CommittedDelivery], provider_rows: pl.Da
     for delivery, provider in provider_rows.select("delivery", "provider").iter_rows():
         of.setdefault(delivery, set()).add(provider)
     found = []
-    current = [row for row in deliveries if row.status == "current" and parse_period(row.period).month is not None]
+    current = [
+        row for row in deliveries if row.status == "current" and parse_period(row.period).month is not None
+    ]
     for dataset in sorted({row.dataset for row in current}):
-        *earlier, latest = sorted((row for row in current if row.dataset == dataset), key=lambda row: row.period)
+        *earlier, latest = sorted(
+            (row for row in current if row.dataset == dataset), key=lambda row: row.period
+        )
         last: dict[str, str] = {}
         for row in earlier:
             last.update(dict.fromkeys(of.get(row.delivery_id, ()), row.period))

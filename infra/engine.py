@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
-from infra.files import make_folder
+from infra.files import make_folder, storage_errors
 from schemas.errors import (
     ContractDefinitionError,
     StorageFailed,
@@ -26,7 +27,9 @@ from schemas.errors import (
 
 EXTENSIONS = ("httpfs", "ducklake")  # httpfs first: it brings the cipher that encrypted files need
 THREADS = 2
+SPILL_FOLDER = "engine"
 SPILL_MARK = "wardwatch-spill-probe"
+# Enough rows to overflow the memory that the probe allows itself; the whole probe takes a fifth of a second.
 SPILL_PROBE_ROWS = 800_000
 SPILL_PROBE_MEMORY = "24MB"
 _connection_numbers = itertools.count(1)
@@ -71,11 +74,12 @@ def engine_errors(doing: str) -> Iterator[None]:
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Load :data:`EXTENSIONS` from their wheels, without a network and without writing to anybody's home folder.
+    """Load :data:`EXTENSIONS` from their wheels, without a network and without writing to anybody's home
+    folder.
 
-    ``duckdb_extensions.import_extension`` would copy them to ``~/.duckdb`` first, which a service account may not
-    have; ``LOAD`` takes the signed file where pip put it. Raises :class:`WorkspaceError` if a wheel is missing or of
-    another DuckDB version.
+    ``duckdb_extensions.import_extension`` would copy them to ``~/.duckdb`` first, which a service account
+    may not have; ``LOAD`` takes the signed file where pip put it. Raises :class:`WorkspaceError` if a wheel
+    is missing or of another DuckDB version.
     """
     for name in EXTENSIONS:
         package = importlib.util.find_spec(f"duckdb_extension_{name}")
@@ -100,11 +104,11 @@ def open_engine(
     """An in-memory DuckDB whose temporary files are encrypted, proved before it is handed out.
 
     ``memory_limit`` as DuckDB writes it (``"1200MB"``). What does not fit goes to a folder of its own below
-    ``temp_folder`` (two engines in one folder would overwrite each other's files), which DuckDB removes at close; the
-    key exists in memory only, so what a killed process leaves there is unreadable.
-    Raises :class:`WorkspaceError` if an extension is missing or if temporary files turn out readable.
+    ``temp_folder`` (two engines in one folder would overwrite each other's files), which DuckDB removes at
+    close; the key exists in memory only, so what a killed process leaves there is unreadable. Raises
+    :class:`WorkspaceError` if an extension is missing or if temporary files turn out readable.
     """
-    spill_folder = make_folder(temp_folder) / f"engine-{os.getpid()}-{next(_connection_numbers)}"
+    spill_folder = make_folder(temp_folder) / f"{SPILL_FOLDER}-{os.getpid()}-{next(_connection_numbers)}"
     with engine_errors("opening the engine"):
         connection = duckdb.connect(
             ":memory:",
@@ -133,13 +137,39 @@ def open_engine(
     return connection
 
 
+def sweep_spill(temp_folder: Path) -> int:
+    """Remove what killed processes left of their spill folders below ``temp_folder``; returns how many there were.
+
+    Nobody can read it (its key died with its process), but it fills the disk. A folder whose process lives, such
+    as that of an analyst's query, stays. Raises :class:`StorageFailed`.
+    """
+    removed = 0
+    with storage_errors("the workspace's tmp folder"):
+        for folder in sorted(temp_folder.glob(f"{SPILL_FOLDER}-*")):
+            if not _is_alive(int(folder.name.split("-")[1])):
+                shutil.rmtree(folder)
+                removed += 1
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def prove_spill_is_encrypted(
     connection: duckdb.DuckDBPyConnection, spill_folder: Path, memory_limit: str
 ) -> None:
     """Make ``connection`` spill a known text and look for it in its files; then give back ``memory_limit``.
 
-    Believing the setting is not enough: it is off by default, and it once was accepted without a cipher loaded.
-    Raises :class:`WorkspaceError` if the text is there to read, or if nothing was spilled (so nothing was proved).
+    Believing the setting is not enough: it is off by default and depends on an extension being loaded.
+    Raises :class:`WorkspaceError` if the text is there to read, or if nothing was spilled (so nothing was
+    proved).
     """
     with engine_errors("proving that temporary files are encrypted"):
         connection.execute(f"set memory_limit = '{SPILL_PROBE_MEMORY}'")
@@ -148,7 +178,9 @@ def prove_spill_is_encrypted(
                 "create or replace temp table spill_probe as "
                 f"select '{SPILL_MARK}' || hash(range)::varchar as text from range({SPILL_PROBE_ROWS})"
             )
-            files = [file for file in spill_folder.rglob("*") if file.is_file()] if spill_folder.exists() else []
+            files = (
+                [file for file in spill_folder.rglob("*") if file.is_file()] if spill_folder.exists() else []
+            )
             spilled = sum(file.stat().st_size for file in files)
             readable = any(SPILL_MARK.encode() in file.read_bytes() for file in files)
         finally:
@@ -157,7 +189,7 @@ def prove_spill_is_encrypted(
     if readable:
         raise WorkspaceError(
             "temporary files of the engine can be read",
-            next_step="do not run on this machine; check that duckdb and its httpfs extension belong together",
+            next_step="do not run here; check that duckdb and its httpfs extension belong together",
         )
     if spilled == 0:
         raise WorkspaceError(

@@ -71,9 +71,8 @@ def read_funnel_file(path: Path, observed: str, expected: str, group: str | None
         if found[0] is None or found[1] is None:
             wrong += 1
             continue
-        if at_group is None:
-            name = str(len(rows) + 1)
-        else:
+        name = str(len(rows) + 1)
+        if at_group is not None:
             name = cells[at_group].strip() if at_group < len(cells) else ""
         before = rows.get(name, (0.0, 0.0))
         rows[name] = (before[0] + found[0], before[1] + found[1])

@@ -235,9 +235,7 @@ class Ingest:
                     summary = vault.finish() if vault is not None else None
                     if linkage is not None:
                         linkage.finish()
-                    delivery = self._committed(
-                        source, reading, summary, held, digest, generation, table
-                    )
+                    delivery = self._committed(source, reading, summary, held, digest, generation, table)
                     self._lake.write_books(
                         delivery, _books(contract, source.delivery_id, totals, profile, replaced)
                     )

@@ -17,7 +17,7 @@ import filecmp
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -197,7 +197,9 @@ class Lake:
             self._connection.execute("CALL lake.set_option('data_inlining_row_limit', '0')")
             self._connection.execute("BEGIN")
             for table, columns in BOOK_TABLES.items():
-                described = [LakeColumn(name, kind, pl.String(), says) for name, (kind, says) in columns.items()]
+                described = [
+                    LakeColumn(name, kind, pl.String(), says) for name, (kind, says) in columns.items()
+                ]
                 self._connection.execute(create_table(f"lake.{table}", described))
                 for statement in comment_statements(f"lake.{table}", described):
                     self._connection.execute(statement)
@@ -258,11 +260,8 @@ class Lake:
                 self._connection.execute("COMMIT")
         except BaseException:
             # A transaction that failed while writing is closed already.
-            with engine_errors("rolling back"):
-                try:
-                    self._connection.execute("ROLLBACK")
-                except duckdb.TransactionException:
-                    pass
+            with engine_errors("rolling back"), suppress(duckdb.TransactionException):
+                self._connection.execute("ROLLBACK")
             raise
         commit_point("lake.commit.after")
 

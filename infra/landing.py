@@ -117,6 +117,9 @@ Decide = Callable[[str, bytes, Control | None], Decision]
 control file, says what it is, or raises: :class:`~schemas.errors.ForbiddenColumn` for a name or address
 column, another :class:`~schemas.errors.DeliveryRefused` for what fits no contract. It keeps nothing."""
 
+Refused = Callable[[Digest, DeliveryRefused], None]
+"""Told of a refusal: the SHA-256 and size of the file as received, and why it was not taken."""
+
 
 @dataclass
 class _Staged:
@@ -205,6 +208,7 @@ class Landing:
         replaces: str | None = None,
         reason: str | None = None,
         remove: Sequence[Path] = (),
+        refused: Refused | None = None,
     ) -> list[Landed]:
         """Land the file at ``path``: one delivery for each data file in it.
 
@@ -212,7 +216,9 @@ class Landing:
         ``control``: what a control file beside it says. ``replaces``: the SHA-256 of the content that is
         re-delivered, with the ``reason``; without it, other content under a name that is held for the same
         dataset and period is refused. ``remove``: files to take out of the inbox at the end (the file and its
-        control file), also when a forbidden column was found; after any other refusal they stay.
+        control file), also when a forbidden column was found; after any other refusal they stay. ``refused``
+        is told of a refusal after its receipt was written and before anything leaves the inbox: a run killed in
+        between tells of it again, and never not at all.
 
         Raises :class:`~schemas.errors.DeliveryRefused` and its kinds, after a receipt of refusal was written;
         :class:`~schemas.errors.IdentifierInText` for the reason; ``StorageFull``, ``StorageFailed``.
@@ -241,6 +247,8 @@ class Landing:
                 _refuse_twins(staged)
             except DeliveryRefused as refusal:
                 self._refuse(path, received, refusal)
+                if refused is not None:
+                    refused(received, refusal)
                 if isinstance(refusal, ForbiddenColumn):
                     self._empty_inbox(remove)
                 raise

@@ -2,8 +2,9 @@
 
 ``linkage/<delivery_id>.parquet`` holds three columns and never more: ``token`` (keyed, String),
 ``date_of_death`` and ``registered`` (Date). Cause, place and everything else that a death record says is not
-kept. The older product numbers its death records and says in a bridge file whose they are; that bridge lies here
-too, as pairs of tokens (``token`` of the record, ``person_token``), for in the lake it would say who has died. Each column has a key of its own, derived from the linkage key for this delivery and column, so that a
+kept. The older product numbers its death records and says in a bridge file whose they are; that bridge lies
+here too, as pairs of tokens (``token`` of the record, ``person_token``), for in the lake it would say who has
+died. Each column has a key of its own, derived from the linkage key for this delivery and column, so that a
 file does not open in another's place.
 
 The pipeline can open this store, under a standing approval with a review-by date, and each use is audited by

@@ -23,18 +23,21 @@ from infra.audit import AuditLog
 from infra.code_version import code_version
 from infra.commit_points import commit_point
 from infra.computation import Computation, compute
+from infra.containers import Control
+from infra.engine import sweep_spill
 from infra.files import write_atomic
 from infra.inbox import READY, recognise, waiting
-from infra.incidents import IncidentType, raise_incident
+from infra.incidents import IncidentType, list_incidents, raise_incident
 from infra.ingest import Ingest, Source
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, Lake
-from infra.landing import Control, Decision, Landed, Landing
+from infra.landing import Decision, Landed, Landing
 from infra.officers import Officers
 from infra.periods import Period, parse_period, table_name
+from infra.publish import Publication
 from infra.purposes import require_purpose
 from infra.reading import checked_header, partyears
-from infra.receipts import Receipt, safe_name
+from infra.receipts import Digest, Receipt, safe_name
 from infra.signing import canonical_json
 from infra.vault import folder_name
 from infra.workspace import Workspace
@@ -166,7 +169,9 @@ class Night:
         try:
             require_purpose(self.purpose, self.role, action, self.started.date())
         except NotPermitted:
-            self.audit.record(action, "workspace", purpose=self.purpose, decision="refuse", reason_code="purpose")
+            self.audit.record(
+                action, "workspace", purpose=self.purpose, decision="refuse", reason_code="purpose"
+            )
             raise
 
     # Step 0: what killed runs left behind
@@ -186,7 +191,7 @@ class Night:
             *linkage.sweep(self.workspace.zone("linkage"), {row.delivery_id for row in committed}),
         ]
         publish.sweep(self.workspace.zone("published"))
-        staged = self.landing.sweep()
+        staged = self.landing.sweep() + sweep_spill(self.workspace.zone("tmp"))
         if swept or staged:
             self.audit.record(
                 "workspace.sweep", "workspace", purpose=self.purpose, counts={"removed": len(swept) + staged}
@@ -222,21 +227,15 @@ class Night:
         """Land one file; raises what :meth:`infra.landing.Landing.land` raises, after the audit line and, where
         it is one, the incident."""
         self._may("landing.write")
-        try:
-            landed = self.landing.land(
-                path,
-                lambda name, head, found: self._decide(name, head, stated),
-                control=control,
-                replaces=stated.replaces,
-                reason=stated.reason,
-                remove=list(remove),
-            )
-        except DeliveryRefused as refusal:
-            self.audit.record(
-                "landing.write", "inbox", purpose=self.purpose, decision="refuse", reason_code=refusal.code
-            )
-            self._raise_incident(refusal)
-            raise
+        landed = self.landing.land(
+            path,
+            lambda name, head, found: self._decide(name, head, stated),
+            control=control,
+            replaces=stated.replaces,
+            reason=stated.reason,
+            remove=list(remove),
+            refused=self._refused,
+        )
         for delivery in landed:
             receipt = delivery.receipt
             if delivery.already:
@@ -286,13 +285,27 @@ class Night:
             snapshot_date=found.snapshot_date,
         )
 
-    def _raise_incident(self, refusal: DeliveryRefused) -> None:
+    def _refused(self, received: Digest, refusal: DeliveryRefused) -> None:
+        """The audit line of a refused file and, where it is one, the incident: one for each content, however many
+        nights the file lies in the inbox."""
+        self.audit.record(
+            "landing.write",
+            "inbox",
+            purpose=self.purpose,
+            decision="refuse",
+            reason_code=refusal.code,
+            digests={"received": received.sha256},
+        )
         kinds = {ForbiddenColumn: IncidentType.OVER_DELIVERY, CannotOpen: IncidentType.WRONG_KEY}
         kind = kinds.get(type(refusal))
-        if kind is not None:
-            raise_incident(
-                self.workspace.zone("incidents"), kind, "inbox", audit=self.audit, now=self.clock()
-            )
+        register = self.workspace.zone("incidents")
+        delivered = f"received-{received.sha256}"
+        if kind is None or any(
+            incident.type == kind and incident.object == delivered
+            for incident in list_incidents(register, only_open=True)
+        ):
+            return
+        raise_incident(register, kind, delivered, audit=self.audit, now=self.clock())
 
     # Step 2-6: ingest
 
@@ -314,9 +327,7 @@ class Night:
     def _take(self, receipt: Receipt) -> None:
         source = self._source(receipt)
         current = self._current(source.dataset, source.period)
-        step = Ingest(
-            self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress
-        )
+        step = Ingest(self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress)
         if current is not None and self._is_newer(current, source):
             row = step.keep_as_superseded(source, current)
             self.audit.record("lake.write", row.delivery_id, purpose=self.purpose, reason_code="superseded")
@@ -417,13 +428,9 @@ class Night:
                 chosen.append(row)
         if dry_run:
             return chosen
-        step = Ingest(
-            self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress
-        )
+        step = Ingest(self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress)
         for row in chosen:
-            self._ingest(
-                step, self._source(self.landing.receipt(row.delivery_id)), held=row, replaced=None
-            )
+            self._ingest(step, self._source(self.landing.receipt(row.delivery_id)), held=row, replaced=None)
         return chosen
 
     # Step 7-9: compute, publish, account
@@ -458,7 +465,7 @@ class Night:
         self.audit.record("linkage.read", "linkage", purpose=self.purpose)
         return compute(self.workspace, self.deliveries, self.keyring, self.say)
 
-    def publish(self, computation: Computation, inputs: str) -> publish.Publication:
+    def publish(self, computation: Computation, inputs: str) -> Publication:
         self._may("published.write")
         run_id = f"{self.started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{inputs[:8]}"
         run = {
@@ -486,7 +493,7 @@ class Night:
         )
         return found
 
-    def account(self, computation: Computation, publication: publish.Publication, inputs: str) -> None:
+    def account(self, computation: Computation, publication: Publication, inputs: str) -> None:
         """Write the run manifest, last of all, and a signed checkpoint of the audit log."""
         manifest = {
             "run_id": self.outcome.run_id,

@@ -128,7 +128,9 @@ class Reading:
     Raises :class:`ForbiddenColumn` and :class:`DeliveryRefused` if header or form do not fit.
     """
 
-    def __init__(self, stream: Readable, dataset: str, period: Period, delivery_id: str, chunk_bytes: int) -> None:
+    def __init__(
+        self, stream: Readable, dataset: str, period: Period, delivery_id: str, chunk_bytes: int
+    ) -> None:
         head = read_head(stream)
         self.dialect = sniff_dialect(head)
         self.contract, self.match = checked_header(dataset, self.dialect)
@@ -224,5 +226,8 @@ class Reading:
     def providers(self) -> frozenset[str]:
         """Codes of the providers that have records so far."""
         return frozenset(
-            name for frame in self.totals.providers for name in frame["provider"].to_list() if name is not None
+            name
+            for frame in self.totals.providers
+            for name in frame["provider"].to_list()
+            if name is not None
         )

@@ -104,7 +104,9 @@ class Workspace:
             settings = Settings.model_validate(raw)
         except ValidationError as error:
             names = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in error.errors()}))
-            raise WorkspaceError(f"settings.yaml does not load: {names}", next_step="correct settings.yaml") from None
+            raise WorkspaceError(
+                f"settings.yaml does not load: {names}", next_step="correct settings.yaml"
+            ) from None
         return cls(root, settings)
 
     @contextmanager

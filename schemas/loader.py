@@ -50,7 +50,11 @@ from schemas.errors import ContractDefinitionError, DeliveryRefused
 from schemas.yaml_text import parse_model, read_yaml
 
 FORBIDDEN_COLUMNS = Path(__file__).parent / "policy" / "forbidden_columns.yaml"
-SAFE_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]{1,39}$")
+# A delivered name that may be shown. Names of columns have a year or a number in them; five digits, or the shape of
+# a postcode, may be a value that slipped into the header.
+SAFE_NAME = re.compile(
+    r"^(?!(?:[^0-9]*[0-9]){5})(?![A-Z]{1,2}[0-9][A-Z0-9]?[0-9][A-Z]{2}$)[A-Za-z][A-Za-z0-9_]{1,39}$"
+)
 REPEAT_MARK = re.compile(r"\{(n|nn)\}")
 FIELD_CHECK = re.compile(r"^(\w+)(?:\((=[^,()]+(?:,\s*=[^,()]+)*)\))?(?:=([0-9.]+))?$")
 STATES: tuple[tuple[CodeState, str], ...] = (

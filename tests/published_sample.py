@@ -147,7 +147,7 @@ def sample_tables() -> dict[str, pl.DataFrame]:
             }
         ),
         "delivery": pl.DataFrame(
-            [(*row, date(2020, 6, 30), None) for row in deliveries],
+            [(*row, None) for row in deliveries],
             schema=empty("delivery").schema,
             orient="row",
         ),

@@ -37,7 +37,13 @@ def synth(
         say(f"  {stage}: {done:,} of {total:,}")
 
     truth = generate(
-        out, episodes=episodes, hospitals=hospitals, years=years, seed=seed, recipient=recipient, progress=progress
+        out,
+        episodes=episodes,
+        hospitals=hospitals,
+        years=years,
+        seed=seed,
+        recipient=recipient,
+        progress=progress,
     )
     shutil.copyfile(out / "provider_reference.csv", workspace.root / "providers.csv")
     os.chmod(workspace.root / "providers.csv", 0o600)
@@ -97,8 +103,8 @@ def land(
                 if len(files) == 1:
                     raise
                 failures.append((safe_name(path.name), error))
-    for name, error in failures:
-        say(f"{name}: {error}")
+    for name, failure in failures:
+        say(f"{name}: {failure}")
     if failures:
         raise typer.Exit(failures[0][1].exit_code)
     say("next: wardwatch nightly")

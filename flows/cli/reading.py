@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import typer
@@ -28,7 +29,9 @@ def query(
     context: typer.Context,
     sql: str = typer.Argument(...),
     zone: str = typer.Option("published", "--zone", help="published or curated"),
-    purpose: str = typer.Option("", "--purpose", metavar="CODE", help="From the closed list; required for curated."),
+    purpose: str = typer.Option(
+        "", "--purpose", metavar="CODE", help="From the closed list; required for curated."
+    ),
     form: str = typer.Option("table", "--format", help="table, csv or json"),
 ) -> None:
     """Ask the published tables, or (aggregates only, audited) the curated zone."""
@@ -79,7 +82,11 @@ def _show(frame: pl.DataFrame, form: str) -> None:
         print_json(frame.to_dicts())
     elif form == "table":
         with pl.Config(
-            tbl_rows=200, tbl_cols=40, fmt_str_lengths=80, tbl_hide_column_data_types=True, tbl_width_chars=200
+            tbl_rows=200,
+            tbl_cols=40,
+            fmt_str_lengths=80,
+            tbl_hide_column_data_types=True,
+            tbl_width_chars=200,
         ):
             typer.echo(str(frame))
     else:
@@ -95,10 +102,17 @@ def funnel(
     form: str = typer.Option("csv", "--format", help="csv"),
 ) -> None:
     """Over-dispersed funnel limits of any file with observed and expected numbers."""
-    if method not in ("shmi", "cqc") or form != "csv":
-        raise UsageError("--method is shmi or cqc, and --format is csv")
+    if form != "csv":
+        raise UsageError("--format is csv")
+    wanted: Literal["shmi", "cqc"]
+    if method == "shmi":
+        wanted = "shmi"
+    elif method == "cqc":
+        wanted = "cqc"
+    else:
+        raise UsageError("--method is shmi or cqc")
     frame = read_funnel_file(file, observed, expected, group)
-    limits = standardised_ratio(frame["observed"].to_numpy(), frame["expected"].to_numpy(), method)
+    limits = standardised_ratio(frame["observed"].to_numpy(), frame["expected"].to_numpy(), wanted)
     typer.echo(render_csv(frame["group"].to_list(), limits), nl=False)
 
 

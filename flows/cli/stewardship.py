@@ -10,10 +10,10 @@ from flows.cli.context import audit_log, context_of, now, print_json
 from infra import publish, vault
 from infra.audit_verify import tampering, verify
 from infra.keyring import Keyring, PublicKeys
+from infra.night import CHECKPOINT_KEY
 from infra.officers import SIGNING_FILE, Officers, load_signing_key
 from infra.purposes import require_purpose
 from infra.workspace import Workspace
-from infra.night import CHECKPOINT_KEY
 from schemas.errors import IntegrityError, NotPermitted, WorkspaceError
 
 keys_app = typer.Typer(help="The pipeline's keys.", no_args_is_help=True)
@@ -46,7 +46,9 @@ def keys_rotate(context: typer.Context, name: str = typer.Argument(..., help="Fr
     with workspace.writer_lock():
         Keyring.open(workspace.zone("keys")).rotate(name, now=now())
         audit_log(workspace, "pipeline").record("keys.rotate", name, purpose="")
-    print(f"{name} rotated; senders need the new public key if this was the inbox key (`wardwatch keys list`)")
+    print(
+        f"{name} rotated; senders need the new public key if this was the inbox key (`wardwatch keys list`)"
+    )
 
 
 # Vault
@@ -75,7 +77,9 @@ def vault_verify(context: typer.Context) -> None:
     for finding in findings:
         print(f"{finding.delivery}: {finding.problem}")
     if findings:
-        raise IntegrityError(f"{len(findings)} finding(s) in the vault", next_step="restore it from its backup")
+        raise IntegrityError(
+            f"{len(findings)} finding(s) in the vault", next_step="restore it from its backup"
+        )
     print("every manifest, signature and file of the vault is as it was written")
 
 

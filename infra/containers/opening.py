@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from infra.containers.armor import ArmorReader
 from infra.containers.control_file import Control
 from infra.containers.gzip_stream import GzipReader
 from infra.containers.limits import Limits
@@ -116,7 +115,7 @@ def _decrypted(
             with openpgp_reader(source, size, openpgp_keys, limits) as message:
                 yield message
             return
-        sealed = source if kind is Kind.AGE else cast(BinaryIO, ArmorReader(source))
+        sealed = source
         with decrypting_reader(sealed, identities) as reader:
             try:
                 yield reader

@@ -126,6 +126,8 @@ class SealedFile:
                 import pyrage
 
                 pyrage.encrypt_io(reader, self._writer, [self._recipient])
+                if self._writer.error is not None:  # age's binding does not report an error of its last write
+                    raise self._writer.error
             self._writer.close()
         except Exception as error:
             self._failure = error

@@ -4,7 +4,6 @@ strict."""
 from __future__ import annotations
 
 import shutil
-import stat
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from schemas.errors import (
     ContractDefinitionError,
     IndicatorCheckFailed,
     IntegrityError,
-    StorageFailed,
-    WardwatchError,
     WorkspaceError,
 )
 from schemas.indicator_metadata import IndicatorMetadata, Parameter
@@ -74,116 +71,6 @@ def add_stay(
 
 def link(*rows: tuple[str, int]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"spell_id": pl.String, "days_to_death": pl.Int64}, orient="row")
-
-
-# The connection -----------------------------------------------------------------------------------------
-
-
-def test_temporary_files_of_the_connection_are_encrypted_and_private(tmp_path: Path) -> None:
-    with compute.open_compute("64MB", tmp_path / "tmp") as opened:
-        opened.execute(
-            f"create table big as select '{CANARY}' || hash(range)::varchar as x from range(2000000)"
-        )
-        files = [file for file in (tmp_path / "tmp").rglob("*") if file.is_file()]
-        assert files, "nothing was spilled, so nothing was tested"
-        assert not any(CANARY.encode() in file.read_bytes() for file in files), "a spill file can be read"
-        assert stat.S_IMODE((tmp_path / "tmp").stat().st_mode) == 0o700, "others can look into the folder"
-    assert not list((tmp_path / "tmp").rglob("*")), "closing the connection left temporary files"
-
-
-def test_readable_temporary_files_are_noticed(tmp_path: Path) -> None:
-    """The probe's own control: with encryption off it must object."""
-    spill = tmp_path / "spill"
-    plain = duckdb.connect(":memory:", config={"temp_directory": str(spill), "threads": "2"})
-    with pytest.raises(WorkspaceError, match="can be read"):
-        compute.prove_spill_is_encrypted(plain, spill, "1GB")
-
-
-def test_a_probe_that_proves_nothing_is_an_error(tmp_path: Path) -> None:
-    plain = duckdb.connect(":memory:", config={"temp_directory": str(tmp_path / "spill"), "threads": "2"})
-    with pytest.raises(WorkspaceError, match="could not be proved"):
-        compute.prove_spill_is_encrypted(plain, tmp_path / "another folder", "1GB")
-
-
-def test_the_memory_limit_asked_for_holds_after_the_proof(tmp_path: Path) -> None:
-    with compute.open_compute("256MiB", tmp_path) as opened:
-        row = opened.execute(
-            "select current_setting('memory_limit'), current_setting('temp_file_encryption'), "
-            "current_setting('threads')"
-        ).fetchone()
-    assert row == ("256.0 MiB", True, 2)
-
-
-def test_what_a_killed_run_left_can_be_swept(tmp_path: Path) -> None:
-    (tmp_path / "compute-1-1").mkdir()
-    (tmp_path / "compute-1-1" / "duckdb_temp_storage_DEFAULT-0.tmp").write_bytes(b"x")
-    (tmp_path / "something else").mkdir()
-    assert compute.sweep_spill(tmp_path) == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == ["something else"]
-
-
-def test_two_connections_share_no_spill_folder(tmp_path: Path) -> None:
-    with compute.open_compute("64MB", tmp_path) as one, compute.open_compute("64MB", tmp_path) as other:
-        folders = {
-            str(opened.execute("select current_setting('temp_directory')").fetchone())
-            for opened in (one, other)
-        }
-    assert len(folders) == 2, "two engines in one folder overwrite each other's files"
-
-
-def test_the_extensions_come_from_their_wheels_and_none_is_fetched(tmp_path: Path) -> None:
-    with compute.open_compute("64MB", tmp_path) as opened:
-        loaded = opened.execute(
-            "select extension_name from duckdb_extensions() where loaded "
-            "and extension_name in ('httpfs', 'ducklake') order by all"
-        ).fetchall()
-        settings = opened.execute(
-            "select current_setting('autoinstall_known_extensions'), "
-            "current_setting('autoload_known_extensions'), current_setting('allow_community_extensions')"
-        ).fetchone()
-    assert loaded == [("ducklake",), ("httpfs",)]
-    assert settings == (False, False, False)
-
-
-def test_a_missing_extension_wheel_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "EXTENSIONS", ("nosuch",))
-    with pytest.raises(WorkspaceError, match=r"extension nosuch .* is not installed"):
-        compute.load_extensions(duckdb.connect(":memory:"))
-
-
-def test_a_misspelt_table_is_not_looked_up_among_python_variables(tmp_path: Path) -> None:
-    hes_apx = pl.DataFrame({"x": [1]})
-    with (
-        compute.open_compute("64MB", tmp_path) as opened,
-        pytest.raises(ContractDefinitionError, match="does not fit the tables"),
-        compute.engine_errors("counting"),
-    ):
-        opened.execute("select count(*) from hes_apx")
-    assert hes_apx.height == 1
-
-
-@pytest.mark.parametrize(
-    ("statement", "error"),
-    [
-        (f"select cast('{CANARY}' as integer)", WardwatchError),
-        (f"select error('{CANARY}')", WardwatchError),
-        (f"select * from '{CANARY}.csv'", WardwatchError),
-        (f'select "{CANARY}"', ContractDefinitionError),
-        (f"select * from read_csv('/nonexistent/{CANARY}')", StorageFailed),
-        (f"select '{CANARY}' from from", ContractDefinitionError),
-    ],
-)
-def test_no_text_of_the_engine_gets_out(statement: str, error: type[WardwatchError]) -> None:
-    with pytest.raises(error) as caught, compute.engine_errors("looking"):
-        duckdb.connect(":memory:").execute(statement)
-    assert CANARY not in str(caught.value), "the message quotes what the engine choked on"
-    assert caught.value.__suppress_context__, "a traceback would show the engine's message"
-
-
-def test_too_little_memory_is_named_as_such() -> None:
-    small = duckdb.connect(":memory:", config={"memory_limit": "8MB", "temp_directory": ""})
-    with pytest.raises(WorkspaceError, match="memory limit"), compute.engine_errors("building"):
-        small.execute("create table big as select hash(range)::varchar as x from range(5000000)")
 
 
 # The core tables ----------------------------------------------------------------------------------------

@@ -1,0 +1,223 @@
+"""Convergence: what readers get of a run, and what must not be left over after it.
+
+:func:`published_result` is compared between an undisturbed run and one that was killed and begun again.
+:func:`leftovers` lists everything in a workspace that no delivery row, manifest or pointer stands for; after a run
+that ended well it is empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from infra import publish, vault
+from infra.audit_verify import tampering
+from infra.audit_verify import verify as verify_audit
+from infra.keyring import Keyring
+from infra.lake import CommittedDelivery, Lake, committed_deliveries, reading
+from infra.landing import PIPELINE_KEY, Landing
+from infra.officers import Officers
+from infra.vault import folder_name
+from infra.workspace import Workspace
+
+# Columns of the lake's own books that say when and under which keys something happened.
+_OF_THE_RUN = {"received_at", "committed_at", "retain_until", "vault_manifest_sha256"}
+
+
+def published_result(published: Path) -> dict[str, str]:
+    """File name -> digest of what ``published/current`` shows: the bytes of CSV, Parquet and HTML, and the
+    canonical digest of the DuckDB file. A signed approval is left out, for it bears its time."""
+    folder = publish.current(published)
+    assert folder is not None, "nothing was published"
+    assert folder.is_dir(), "published/current points to nothing"
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == publish.DATABASE:
+            found[path.name] = publish.canonical_digest(path)
+        elif path.suffix != ".json":
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def lake_result(workspace: Workspace) -> dict[str, str]:
+    """Lake table -> digest of its rows in their order, without times and key material."""
+    keyring = Keyring.open(workspace.zone("keys"))
+    found = {}
+    with reading(
+        workspace.zone("lake"),
+        keyring.lake_metadata_key,
+        memory_limit="400MB",
+        temp_folder=workspace.zone("tmp"),
+    ) as connection:
+        names = [
+            name
+            for (name,) in connection.execute(
+                "select table_name from duckdb_tables() where database_name = 'lake' "
+                "and schema_name = 'main' order by 1"
+            ).fetchall()
+        ]
+        for name in names:
+            frame = connection.execute(f"select * from lake.{name} order by all").pl()
+            frame = frame.drop(_OF_THE_RUN & set(frame.columns))
+            found[name] = hashlib.sha256(frame.write_csv().encode()).hexdigest()
+    return found
+
+
+def rows_of(workspace: Workspace) -> list[CommittedDelivery]:
+    """The delivery rows, as readers see them."""
+    keyring = Keyring.open(workspace.zone("keys"))
+    return committed_deliveries(workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp"))
+
+
+def lake_files(workspace: Workspace) -> set[str]:
+    """Every data file of the lake, as a path below it."""
+    data = workspace.zone("lake") / "data"
+    return {path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file()}
+
+
+def lake_orphans(workspace: Workspace) -> set[str]:
+    """Data files that no snapshot of the catalog names, by DuckLake's own listing, whatever their age."""
+    keyring = Keyring.open(workspace.zone("keys"))
+    data = workspace.zone("lake") / "data"
+    with Lake.open(
+        workspace.zone("lake"),
+        keyring.lake_metadata_key,
+        memory_limit="200MB",
+        temp_folder=workspace.zone("tmp"),
+        row_group_rows=workspace.settings.row_group_rows,
+    ) as lake:
+        found = lake._connection.execute(
+            "CALL ducklake_delete_orphaned_files('lake', dry_run => true, cleanup_all => true)"
+        ).fetchall()
+    return {Path(path).relative_to(data).as_posix() for (path,) in found}
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One thing that should not be there."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def leftovers(workspace: Workspace) -> list[str]:
+    """Everything that a finished run must not leave: see the functions below, one per zone."""
+    keyring = Keyring.open(workspace.zone("keys"))
+    rows = rows_of(workspace)
+    return [
+        str(found)
+        for found in (
+            *_unfinished_files(workspace),
+            *_landing(workspace, keyring, rows),
+            *_vault(workspace, keyring, rows),
+            *_linkage(workspace, rows),
+            *_published(workspace),
+            *_audit(workspace, keyring),
+        )
+    ]
+
+
+def _unfinished_files(workspace: Workspace) -> Iterator[Leftover]:
+    """No staging folder, no half-written file, no spill folder, nothing that others may read, anywhere."""
+    for path in sorted(workspace.root.rglob("*")):
+        name = path.relative_to(workspace.root).as_posix()
+        if ".staging-" in name or path.name.endswith(".part"):
+            yield Leftover(name, "is unfinished")
+    for path in sorted(workspace.zone("tmp").iterdir()):
+        yield Leftover(f"tmp/{path.name}", "is a temporary file of a run that has ended")
+    for zone in ("landing", "vault", "linkage", "lake", "published", "audit", "keys", "runs", "incidents"):
+        if stat.S_IMODE(workspace.zone(zone).stat().st_mode) & 0o077:
+            yield Leftover(zone, "is open to others")
+
+
+def _landing(workspace: Workspace, keyring: Keyring, rows: list[CommittedDelivery]) -> Iterator[Leftover]:
+    """Every landed delivery has its row, all its files, and a receipt that holds."""
+    landing = Landing(workspace.zone("landing"), keyring, Officers.load(workspace.zone("keys")), lambda: _never())
+    held = {receipt.delivery_id for receipt in landing.held()}
+    for delivery in sorted(held ^ {row.delivery_id for row in rows}):
+        yield Leftover(f"landing/{delivery}", "is landed without a row, or has a row without being landed")
+    for delivery in sorted(held):
+        names = {path.name for path in (landing.root / delivery).iterdir()} | {PIPELINE_KEY}
+        if len(names) != 5:
+            yield Leftover(f"landing/{delivery}", f"has {len(names)} files")
+    for path in landing.root.iterdir():
+        if path.name not in held and path.name != "refused":
+            yield Leftover(f"landing/{path.name}", "is no delivery")
+
+
+def _vault(workspace: Workspace, keyring: Keyring, rows: list[CommittedDelivery]) -> Iterator[Leftover]:
+    """The vault is as it was written, and has exactly the folders that delivery rows name."""
+    root = workspace.zone("vault")
+    for finding in vault.verify(root, keyring.signers("manifest_signing")):
+        yield Leftover(f"vault/{finding.delivery}", finding.problem)
+    named = {
+        folder_name(row.delivery_id, row.generation): row.vault_manifest_sha256
+        for row in rows
+        if row.generation > 0
+    }
+    earlier = {
+        folder_name(row.delivery_id, generation) for row in rows for generation in range(1, row.generation)
+    }
+    found = {path.name for path in root.iterdir()}
+    for name in sorted((found - earlier) ^ set(named)):
+        yield Leftover(f"vault/{name}", "has no delivery row, or a delivery row has no vault")
+    for name in sorted(found & set(named)):
+        digest = hashlib.sha256((root / name / vault.MANIFEST_FILE).read_bytes()).hexdigest()
+        if digest != named[name]:
+            yield Leftover(f"vault/{name}", "is not the vault that its delivery row names")
+
+
+def _linkage(workspace: Workspace, rows: list[CommittedDelivery]) -> Iterator[Leftover]:
+    """Linkage files are exactly those of deliveries of deaths and of the bridge between their keys."""
+    expected = {
+        f"{row.delivery_id}.parquet"
+        for row in rows
+        if row.dataset in ("civil_deaths", "ons_deaths", "ons_deaths_bridge") and row.generation > 0
+    }
+    for name in sorted({path.name for path in workspace.zone("linkage").iterdir()} ^ expected):
+        yield Leftover(f"linkage/{name}", "has no delivery row, or a delivery row has no linkage file")
+
+
+def _published(workspace: Workspace) -> Iterator[Leftover]:
+    """The current run has every file that its manifest names, byte for byte, and every run folder is whole."""
+    published = workspace.zone("published")
+    current = publish.current(published)
+    assert current is not None, "nothing was published"
+    manifest_file = workspace.zone("runs") / f"{current.name}.json"
+    if not manifest_file.exists():
+        yield Leftover(f"published/{current.name}", "is current without a run manifest")
+        return
+    outputs = json.loads(manifest_file.read_text(encoding="utf-8"))["outputs"]
+    for name in sorted({path.name for path in current.iterdir()} ^ set(outputs)):
+        yield Leftover(f"published/{current.name}/{name}", "is not what the manifest lists")
+    for name, digests in outputs.items():
+        if hashlib.sha256((current / name).read_bytes()).hexdigest() != digests["sha256"]:
+            yield Leftover(f"published/{current.name}/{name}", "has other bytes than the manifest says")
+    for run in publish.runs(published):
+        names = {path.name for path in (published / run).iterdir()}
+        if names != set(outputs):
+            yield Leftover(f"published/{run}", "lacks files")
+        for name in sorted(name for name in names if name.endswith(".parquet")):
+            pl.read_parquet(published / run / name)
+            if not (published / run / name.replace(".parquet", ".csv")).read_bytes().endswith(b"\n"):
+                yield Leftover(f"published/{run}/{name}", "has a CSV file that is cut off")
+
+
+def _audit(workspace: Workspace, keyring: Keyring) -> Iterator[Leftover]:
+    """The audit log is whole; that a torn line was recovered is a note and no tampering."""
+    keys = {"wardwatch-audit": [bytes.fromhex(key) for key in keyring.signers("audit_signing").values()]}
+    for finding in tampering(verify_audit(workspace.zone("audit"), keys)):
+        yield Leftover("audit", str(finding))
+
+
+def _never() -> object:
+    raise AssertionError("reading the landing zone needs no clock")
