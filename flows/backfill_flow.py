@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.backfill import Request, month, run_backfill
-from flows.orchestrator import Watcher, watcher
+from flows.orchestrator import Watcher, leave_summary, watcher
 from flows.steps import guarded, prefect_step
 
 
@@ -30,4 +30,5 @@ def backfill(
             progress=watching.progress,
         )
     )
+    leave_summary(outcome)
     watching.ended(outcome)

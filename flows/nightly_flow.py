@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.nightly import run_night
-from flows.orchestrator import Watcher, watcher
+from flows.orchestrator import Watcher, leave_summary, watcher
 from flows.steps import guarded, prefect_step
 
 
@@ -21,4 +21,5 @@ def nightly(workspace: str) -> None:
     outcome = guarded(
         lambda: run_night(Path(workspace), step=prefect_step, say=watching.say, progress=watching.progress)
     )
+    leave_summary(outcome)
     watching.ended(outcome)

@@ -59,6 +59,24 @@ class Watcher:
             raise RunHadProblems(outcome)
 
 
+def leave_summary(outcome: Outcome) -> None:
+    """The summary of a run as an artifact of the orchestrator, for whoever looks there first. Counts and ids only."""
+    from prefect.artifacts import create_markdown_artifact
+
+    lines = [
+        f"# {'Nothing new' if outcome.nothing_new else 'Run ' + (outcome.run_id or 'without a publication')}",
+        "",
+    ]
+    for what in ("landed", "ingested", "superseded"):
+        deliveries: list[str] = getattr(outcome, what)
+        lines += [f"- {what}: {len(deliveries)}", *(f"  - {delivery}" for delivery in deliveries)]
+    lines += [
+        f"- problems: {len(outcome.problems)}",
+        *(f"  - {problem.line()}" for problem in outcome.problems),
+    ]
+    create_markdown_artifact(key="wardwatch-run", markdown="\n".join(lines), description="Summary of a run")
+
+
 class RunHadProblems(WardwatchError):
     """The run went to its end, and some deliveries were refused on the way."""
 

@@ -40,6 +40,8 @@ READER_CATALOG = "catalog.reader.ducklake"
 # Files that no catalog names are from a killed run. A live writer's files are not in the catalog either until
 # it commits; the workspace lock excludes one, and the age is kept far beyond the longest run all the same.
 ORPHAN_AGE = "2 days"
+# How far back the lake can be looked at as it was.
+SNAPSHOT_AGE = "30 days"
 
 DELIVERY_COLUMNS: Mapping[str, tuple[str, str]] = {
     "delivery_id": ("VARCHAR", "Delivery"),
@@ -320,11 +322,15 @@ class Lake:
         return frozenset(provider for (provider,) in rows)
 
     def clean(self) -> None:
-        """Remove what old snapshots alone still need, and files of killed runs that are old enough."""
+        """Let go of what no reader can still be using: old snapshots, the files only they need, and the files of
+        killed runs."""
         with engine_errors("cleaning the lake"):
-            self._connection.execute(
-                f"CALL ducklake_delete_orphaned_files('lake', older_than => now() - INTERVAL '{ORPHAN_AGE}')"
-            ).fetchall()
+            for call in (
+                f"ducklake_expire_snapshots('lake', older_than => now() - INTERVAL '{SNAPSHOT_AGE}')",
+                f"ducklake_cleanup_old_files('lake', older_than => now() - INTERVAL '{ORPHAN_AGE}')",
+                f"ducklake_delete_orphaned_files('lake', older_than => now() - INTERVAL '{ORPHAN_AGE}')",
+            ):
+                self._connection.execute(f"CALL {call}").fetchall()
 
 
 @contextmanager

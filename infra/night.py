@@ -53,6 +53,7 @@ from schemas.errors import (
     WorkspaceError,
 )
 from schemas.loader import load_contracts
+from transforms.identifiers import EMAIL, NHS_NUMBER, POSTCODE, refuse_identifiers
 from transforms.records import sniff_dialect
 
 Say = Callable[[str], None]
@@ -191,6 +192,7 @@ class Night:
             *linkage.sweep(self.workspace.zone("linkage"), {row.delivery_id for row in committed}),
         ]
         publish.sweep(self.workspace.zone("published"))
+        self.lake.clean()
         staged = self.landing.sweep() + sweep_spill(self.workspace.zone("tmp"))
         if swept or staged:
             self.audit.record(
@@ -227,6 +229,9 @@ class Night:
         """Land one file; raises what :meth:`infra.landing.Landing.land` raises, after the audit line and, where
         it is one, the incident."""
         self._may("landing.write")
+        for text, what in ((stated.sender, "the sender"), (stated.agreement, "the agreement")):
+            if text is not None:
+                refuse_identifiers(text, what, kinds=(NHS_NUMBER, POSTCODE, EMAIL))
         landed = self.landing.land(
             path,
             lambda name, head, found: self._decide(name, head, stated),

@@ -19,8 +19,8 @@ import stat
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyrage
@@ -30,62 +30,16 @@ from infra.incidents import IncidentType, list_incidents
 from infra.workspace import Workspace
 from tests.security.sweep import Canary, Sweep
 from tests.support.command_line import Ran, wardwatch
+from tests.support.small_deliveries import Text, small
 from tests.support.workspaces import Extracts, recipient, tree
 
 NAME = "NIC359603_HES_APC_202199.txt"
-ROWS = 40
 NUL_ROWS = 30  # of the forty: most of them
-UNKEPT = 11  # the exit code of the one refusal after which the file does not stay
 MEBIBYTE = 1 << 20
 REFUSED, FORBIDDEN, CANNOT_OPEN = "delivery.refused", "delivery.forbidden_column", "delivery.cannot_open"
 CONFLICT, UNSAFE, CRITICAL = "delivery.conflict", "delivery.unsafe_archive", "delivery.critical_rule"
 
-# The identifiable columns of the small extract, and the key: what may be seen nowhere.
-SECRET_COLUMNS = ("TOKEN_PERSON_ID", "NEWNHSNO", "LOPATID", "DOB", "HOMEADD", "MOTDOB", "EPIKEY")
 TYPED_BY_MISTAKE = "9991234560"  # a number of the test range, in places where names belong
-
-
-@dataclass(frozen=True)
-class Text:
-    """A small delivery as header and rows, to be spoilt."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    delimiter: str = ","
-
-    def bytes(self) -> bytes:
-        return "".join(self.delimiter.join(line) + "\n" for line in (self.header, *self.rows)).encode()
-
-    def at(self, column: str) -> int:
-        return self.header.index(column)
-
-    def with_column(self, name: str, value: str) -> Text:
-        return replace(self, header=(*self.header, name), rows=tuple((*row, value) for row in self.rows))
-
-    def without(self, column: str) -> Text:
-        at = self.at(column)
-        return replace(
-            self,
-            header=self.header[:at] + self.header[at + 1 :],
-            rows=tuple(row[:at] + row[at + 1 :] for row in self.rows),
-        )
-
-    def renamed(self, column: str, name: str) -> Text:
-        return replace(self, header=tuple(name if old == column else old for old in self.header))
-
-    def filled(self, column: str, value: str) -> Text:
-        at = self.at(column)
-        return replace(self, rows=tuple((*row[:at], value, *row[at + 1 :]) for row in self.rows))
-
-
-def small(path: Path, rows: int = ROWS) -> Text:
-    """The first well-formed records of a plain synthetic extract."""
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
-    delimiter = "|" if "|" in header else ","
-    names = tuple(header.split(delimiter))
-    split = [tuple(line.split(delimiter)) for line in lines]
-    whole = [row for row in split if len(row) == len(names) and row[names.index("PROCODET")]]
-    return Text(names, tuple(whole[:rows]), delimiter)
 
 
 @dataclass(frozen=True)
@@ -170,8 +124,11 @@ def _tar(making: Making) -> bytes:
     return packed.getvalue()
 
 
-def _bomb(making: Making) -> bytes:
-    return making.zipped((NAME, making.text.bytes() + b"," * (70 * MEBIBYTE)))
+def _many_records(making: Making) -> bytes:
+    """Good records, and after the first MiB seventy more of empty ones, which pack a thousand to one."""
+    good, empty = making.text.bytes(), b"," * (len(making.text.header) - 1) + b"\n"
+    records = good.split(b"\n", 1)[1]
+    return good + records * (MEBIBYTE // len(records) + 1) + empty * (70 * MEBIBYTE // len(empty))
 
 
 def _two_halves(making: Making) -> bytes:
@@ -291,7 +248,7 @@ BAD = [
     Bad("two years in PARTYEAR and none in the name", _spoilt_lines(
         lambda line: line.replace(b"202199", b"202099"), 3), 10, REFUSED, name="NIC359603_HES_APC.txt"),
     Bad("a submission that does not exist", lambda m: m.text.bytes(), 10, REFUSED, name="HES_APC_202177.txt"),
-    Bad("two datasets in the name", lambda m: m.text.bytes(), 10, REFUSED, name="HES_APC_HES_AEE_HES_APC_HES_OP_1.txt"),
+    Bad("two datasets in the name", lambda m: m.text.bytes(), 10, REFUSED, name="HES_OP_HES_AE_202199.txt"),
     Bad(
         "neither name nor header shows the dataset",
         lambda m: b"ALPHA,BETA\n1,2\n",
@@ -315,11 +272,11 @@ BAD = [
     Bad("an archive in an archive", lambda m: m.zipped(("a.zip", m.zipped((NAME, m.text.bytes())))), 14, UNSAFE),
     Bad("a gzip in a zip", lambda m: m.zipped((NAME + ".gz", gzip.compress(m.text.bytes()))), 14, UNSAFE),
     Bad("an archive in an archive, sealed", lambda m: m.sealed(m.zipped(("a.zip", m.zipped((NAME, b"x"))))), 14, UNSAFE),
-    Bad("a bomb", _bomb, 14, UNSAFE, says="200 times"),
-    Bad("a bomb of one stream", lambda m: gzip.compress(m.text.bytes() + b"," * (70 * MEBIBYTE)), 14, UNSAFE),
+    Bad("a bomb", lambda m: m.zipped((NAME, _many_records(m))), 14, UNSAFE, says="200 times"),
+    Bad("a bomb of one stream", lambda m: gzip.compress(_many_records(m)), 14, UNSAFE, says="200 times"),
     Bad("another archive format", _tar, 14, UNSAFE),
     Bad("a good file beside a bad one", lambda m: m.zipped(
-        (NAME, m.text.bytes()), ("NIC359603_HES_APC_202099.txt", m.text.without("EPIKEY").bytes())), 10, REFUSED),
+        (NAME, m.text.bytes()), ("NIC359603_HES_APC_202299.txt", m.text.without("EPIKEY").filled("PARTYEAR", "202299").bytes())), 10, REFUSED),
     Bad("two files for one year", lambda m: m.zipped(
         (NAME, m.text.bytes()), ("again_HES_APC_202199.txt", m.text.bytes() + b"\n".join(
             m.text.bytes().splitlines()[1:3]))), 13, CONFLICT),
@@ -356,13 +313,10 @@ class Bench:
         assert not hits, "\n".join(hits)
 
 
-def values_of(text: Text) -> Iterator[Canary]:
-    yield Canary("typed", TYPED_BY_MISTAKE)
-    yield Canary("name", "Wardwatchcanary")
-    for column in SECRET_COLUMNS:
-        at = text.at(column)
-        for value in sorted({row[at] for row in text.rows if len(row[at]) >= 6}):
-            yield Canary(column, value)
+def secrets(text: Text) -> list[Canary]:
+    found = list(text.secrets())
+    assert len({canary.kind for canary in found}) >= 6, "the small extract has no values to look for"
+    return [*found, Canary("typed", TYPED_BY_MISTAKE), Canary("name", "Wardwatchcanary")]
 
 
 def kept(workspace: Workspace) -> dict[str, str]:
@@ -378,7 +332,11 @@ def kept(workspace: Workspace) -> dict[str, str]:
 def books(workspace: Workspace) -> list[Path]:
     return [
         path
-        for folder in (workspace.zone("audit"), workspace.zone("incidents"), workspace.zone("landing") / "refused")
+        for folder in (
+            workspace.zone("audit"),
+            workspace.zone("incidents"),
+            workspace.zone("landing") / "refused",
+        )
         if folder.is_dir()
         for path in tree(folder)
     ]
@@ -393,9 +351,7 @@ def making(plain_extracts: Extracts, empty_template: Workspace) -> Making:
 def bench(finished_template: Workspace, making: Making, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = tmp_path_factory.mktemp("bench") / "workspace"
     shutil.copytree(finished_template.root, root, symlinks=True)
-    return Bench(
-        Workspace.open(root), making, tmp_path_factory.mktemp("bad"), Sweep(values_of(making.text))
-    )
+    return Bench(Workspace.open(root), making, tmp_path_factory.mktemp("bad"), Sweep(secrets(making.text)))
 
 
 def incident_types(workspace: Workspace) -> list[IncidentType]:

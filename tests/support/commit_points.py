@@ -19,7 +19,11 @@ def commit_points() -> list[str]:
         for path in sorted((PROJECT / folder).rglob("*.py")):
             for call in _calls(ast.parse(path.read_text(encoding="utf-8"))):
                 place = f"{path.relative_to(PROJECT)}:{call.lineno}"
-                name = call.args[0].value if len(call.args) == 1 and isinstance(call.args[0], ast.Constant) else None
+                name = (
+                    call.args[0].value
+                    if len(call.args) == 1 and isinstance(call.args[0], ast.Constant)
+                    else None
+                )
                 assert isinstance(name, str), f"{place}: the name of a commit point has to be a literal"
                 assert name not in found, f"{place}: the commit point {name} stands at {found[name]} already"
                 found[name] = place

@@ -141,7 +141,9 @@ def _unfinished_files(workspace: Workspace) -> Iterator[Leftover]:
 
 def _landing(workspace: Workspace, keyring: Keyring, rows: list[CommittedDelivery]) -> Iterator[Leftover]:
     """Every landed delivery has its row, all its files, and a receipt that holds."""
-    landing = Landing(workspace.zone("landing"), keyring, Officers.load(workspace.zone("keys")), lambda: _never())
+    landing = Landing(
+        workspace.zone("landing"), keyring, Officers.load(workspace.zone("keys")), lambda: _never()
+    )
     held = {receipt.delivery_id for receipt in landing.held()}
     for delivery in sorted(held ^ {row.delivery_id for row in rows}):
         yield Leftover(f"landing/{delivery}", "is landed without a row, or has a row without being landed")

@@ -1,0 +1,173 @@
+"""A kill at any commit point is harmless: run again, the work ends as if it had never been interrupted.
+
+The points are read from the source, so that a new one is tried without anybody thinking of it. The kill is a real
+SIGKILL of a real process (:mod:`tests.support.kill_child`).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.commit_points import commit_points
+from tests.support.convergence import (
+    lake_files,
+    lake_orphans,
+    lake_result,
+    leftovers,
+    published_result,
+)
+from tests.support.processes import python
+from tests.support.scenarios import SCENARIOS, SECOND_NIGHT
+from tests.support.workspaces import Extracts, Workspace, built_once, copy_workspace
+
+pytestmark = pytest.mark.flow
+
+# A point that is reached a few times is tried each time, for what is half done differs; an audit line is written
+# some forty times a night, and of these the first, one in the middle and the last are tried.
+EACH_TIME_UP_TO = 3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A scenario that ran undisturbed: the workspace before it, the points that it reached in order, and what it
+    led to."""
+
+    scenario: str
+    before: Workspace
+    reached: list[str]
+    result: dict[str, str]
+    lake: dict[str, str]
+    orphans: set[str]
+    leftovers: list[str]
+
+
+@pytest.fixture(scope="session")
+def reference_of(
+    shared_folder: Path, finished_template: Workspace, plain_extracts: Extracts
+) -> Callable[[str], Reference]:
+    """A function that gives the reference of a scenario; each is made once per session."""
+
+    def build(name: str, folder: Path) -> None:
+        before = copy_workspace(finished_template, folder / "before")
+        SCENARIOS[name].prepare(before, plain_extracts)
+        after = copy_workspace(before, folder / "after")
+        ended = child(after, name, SECOND_NIGHT, folder / "trace", shared_folder=shared_folder)
+        assert ended == 0, f"the scenario {name} does not run undisturbed"
+        found = {
+            "result": SCENARIOS[name].result(after),
+            "lake": lake_result(after),
+            "orphans": sorted(lake_orphans(after)),
+            "leftovers": leftovers(after),
+        }
+        (folder / "found.json").write_text(json.dumps(found))
+
+    def reference(name: str) -> Reference:
+        folder = built_once(shared_folder / f"scenario_{name}", lambda part: build(name, part))
+        found = json.loads((folder / "found.json").read_text())
+        return Reference(
+            scenario=name,
+            before=Workspace.open(folder / "before"),
+            reached=(folder / "trace").read_text().split(),
+            result=found["result"],
+            lake=found["lake"],
+            orphans=set(found["orphans"]),
+            leftovers=found["leftovers"],
+        )
+
+    return reference
+
+
+def child(
+    workspace: Workspace, scenario: str, moment: datetime, trace: Path, *kill: str, shared_folder: Path
+) -> int:
+    """Run the scenario in a process of its own, killed at ``kill`` (point, number of times); its return code."""
+    arguments = (str(workspace.root), scenario, moment.isoformat(), str(trace), *kill)
+    ended = python("-m", "tests.support.kill_child", *arguments, shared_folder=shared_folder)
+    assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+    return ended.returncode
+
+
+def times_to_try(count: int) -> list[int]:
+    """Of ``count`` times that a point is reached, those at which the run is killed."""
+    return list(range(1, count + 1)) if count <= EACH_TIME_UP_TO else [1, (count + 1) // 2, count]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_an_undisturbed_run_leaves_nothing_that_no_row_stands_for(
+    scenario: str, reference_of: Callable[[str], Reference]
+) -> None:
+    reference = reference_of(scenario)
+    assert reference.leftovers == []
+    assert reference.orphans == set(), (
+        "an undisturbed run left data files that the lake's catalog does not name"
+    )
+
+
+@pytest.mark.parametrize("point", commit_points())
+def test_a_run_killed_at_a_commit_point_and_begun_again_gives_the_undisturbed_result(
+    point: str, reference_of: Callable[[str], Reference], shared_folder: Path, tmp_path: Path
+) -> None:
+    references = (reference_of(name) for name in SCENARIOS)
+    reference = next((found for found in references if point in found.reached), None)
+    assert reference is not None, (
+        f"no scenario reaches the commit point {point}: make one in tests/support/scenarios.py reach it"
+    )
+    for time in times_to_try(reference.reached.count(point)):
+        killed_and_begun_again(reference, point, time, shared_folder, tmp_path / f"{time}")
+
+
+def killed_and_begun_again(
+    reference: Reference, point: str, time: int, shared_folder: Path, folder: Path
+) -> None:
+    where = f"killed at {point}, time {time}"
+    scenario = SCENARIOS[reference.scenario]
+    workspace = copy_workspace(reference.before, folder / "workspace")
+    files_before = lake_files(workspace)
+
+    trace = folder / "trace"
+    kill = (point, str(time))
+    ended = child(workspace, reference.scenario, SECOND_NIGHT, trace, *kill, shared_folder=shared_folder)
+    assert ended == -signal.SIGKILL, f"{where}: the process was not killed"
+    assert trace.read_text().split() == reached_until(reference.reached, point, time), (
+        f"{where}: the run went another way than the undisturbed one"
+    )
+    readers_see_the_old_or_the_new(reference, workspace, where)
+    files_of_the_killed_run = lake_files(workspace) - files_before
+
+    scenario.work(workspace, SECOND_NIGHT + timedelta(days=1))
+
+    assert scenario.result(workspace) == reference.result, f"{where}: readers get something else"
+    assert lake_result(workspace) == reference.lake, f"{where}: the lake holds something else"
+    assert leftovers(workspace) == [], f"{where}: something was left over"
+    orphans = lake_orphans(workspace)
+    assert orphans <= files_of_the_killed_run, f"{where}: a run that ended well left files in the lake"
+    assert [name for name in sorted(orphans) if not is_encrypted(workspace, name)] == [], (
+        f"{where}: the killed run left files in clear"
+    )
+
+
+def reached_until(reached: list[str], point: str, time: int) -> list[str]:
+    at = [place for place, name in enumerate(reached) if name == point]
+    return reached[: at[time - 1] + 1]
+
+
+def readers_see_the_old_or_the_new(reference: Reference, workspace: Workspace, where: str) -> None:
+    """Right after the kill, before anything is put in order."""
+    published = workspace.zone("published")
+    old = published_result(reference.before.zone("published"))
+    new = reference.result if reference.scenario == "night" else old
+    assert published_result(published) in (old, new), f"{where}: readers see a mixture"
+
+
+def is_encrypted(workspace: Workspace, name: str) -> bool:
+    """Whether a data file is encrypted Parquet with its footer, or the beginning of one. The file of a write that
+    was cut off early may be empty."""
+    content = (workspace.zone("lake") / "data" / name).read_bytes()
+    return content[:4] in (b"", b"PARE")
