@@ -63,7 +63,7 @@ def run_backfill(
         raise UsageError("the range ends before it begins")
     if len(request.reason.strip()) < 10:
         raise UsageError(
-            "a backfill needs a reason of at least ten characters; it is kept in the audit log's case file"
+            "a backfill needs a reason of at least ten characters; it is kept in the manifest of the run"
         )
     refuse_identifiers(request.reason, "the reason")
     workspace = Workspace.open(root)

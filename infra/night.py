@@ -423,10 +423,11 @@ class Night:
     # Backfill
 
     def backfill(self, dataset: str, first: date, last: date, *, dry_run: bool) -> list[CommittedDelivery]:
-        """Ingest again every delivery in use whose financial year overlaps ``first`` to ``last``."""
+        """Ingest again every delivery whose financial year overlaps ``first`` to ``last``: those in use, and those
+        that a critical rule refused, which a corrected contract may let through."""
         chosen = []
         for row in self.lake.deliveries():
-            if row.status != "current" or row.dataset != dataset:
+            if row.status == "superseded" or row.dataset != dataset:
                 continue
             bounds = parse_period(row.period).bounds
             if bounds is None or (bounds[0] <= last and first <= bounds[1]):
@@ -435,7 +436,11 @@ class Night:
             return chosen
         step = Ingest(self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress)
         for row in chosen:
-            self._ingest(step, self._source(self.landing.receipt(row.delivery_id)), held=row, replaced=None)
+            receipt = self.landing.receipt(row.delivery_id)
+            if row.status == "refused":
+                self._take(receipt)
+            else:
+                self._ingest(step, self._source(receipt), held=row, replaced=None)
         return chosen
 
     # Step 7-9: compute, publish, account

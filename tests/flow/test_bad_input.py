@@ -272,7 +272,7 @@ BAD = [
     Bad("an archive in an archive", lambda m: m.zipped(("a.zip", m.zipped((NAME, m.text.bytes())))), 14, UNSAFE),
     Bad("a gzip in a zip", lambda m: m.zipped((NAME + ".gz", gzip.compress(m.text.bytes()))), 14, UNSAFE),
     Bad("an archive in an archive, sealed", lambda m: m.sealed(m.zipped(("a.zip", m.zipped((NAME, b"x"))))), 14, UNSAFE),
-    Bad("a bomb", lambda m: m.zipped((NAME, _many_records(m))), 14, UNSAFE, says="200 times"),
+    Bad("a bomb", lambda m: m.zipped((NAME, m.text.bytes() + b"," * (70 * MEBIBYTE))), 14, UNSAFE, says="200 times"),
     Bad("a bomb of one stream", lambda m: gzip.compress(_many_records(m)), 14, UNSAFE, says="200 times"),
     Bad("another archive format", _tar, 14, UNSAFE),
     Bad("a good file beside a bad one", lambda m: m.zipped(
@@ -400,3 +400,272 @@ def test_a_check_says_the_same_and_writes_nothing_at_all(bench: Bench, bad: Bad)
     assert ran.error.startswith(f"wardwatch: [{bad.code}] "), ran.error
     assert {path: path.read_bytes() for path in tree(bench.workspace.root)} == everything
     bench.assert_silent(ran, f"checking {bad.id}")
+
+
+# All of them in one inbox -----------------------------------------------------------------------------------
+
+GOOD = "NIC359603_HES_OP_202199.txt"
+
+
+@dataclass
+class Inbox:
+    """A night over all bad files and one good one: ``files`` by the id of what is bad."""
+
+    bench: Bench
+    files: dict[str, tuple[Path, bytes]]
+    first: Ran
+    second: Ran
+    deliveries: list[str]
+    incidents: list[list[IncidentType]]
+
+
+@pytest.fixture(scope="module")
+def inbox(
+    finished_template: Workspace,
+    plain_extracts: Extracts,
+    making: Making,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Inbox:
+    root = tmp_path_factory.mktemp("inbox") / "workspace"
+    shutil.copytree(finished_template.root, root, symlinks=True)
+    workspace = Workspace.open(root)
+    files = {}
+    for number, bad in enumerate(BAD):
+        path = workspace.zone("inbox") / f"{number:02}_{bad.name}"
+        path.write_bytes(bad.make(making))
+        files[bad.id] = (path, path.read_bytes())
+    (workspace.zone("inbox") / GOOD).write_bytes(small(plain_extracts.one("HES_OP_202199")).bytes())
+    (workspace.zone("inbox") / "a_link_HES_OP_202199.txt").symlink_to("/etc/passwd")
+    (workspace.zone("inbox") / "NIC359603_HES_OP_202210.txt.part").write_bytes(b"half of it")
+    for path in workspace.zone("inbox").iterdir():
+        if not path.is_symlink():
+            settle(path)
+    bench = Bench(workspace, making, root.parent, Sweep(secrets(making.text)))
+    first = wardwatch(root, "nightly")
+    incidents = [incident_types(workspace)]
+    second = wardwatch(root, "nightly")
+    incidents.append(incident_types(workspace)[len(incidents[0]) :])
+    rows = committed_deliveries(
+        workspace.zone("lake"), keyring(workspace).lake_metadata_key, workspace.zone("tmp")
+    )
+    return Inbox(bench, files, first, second, [row.delivery_id for row in rows], incidents)
+
+
+@pytest.mark.parametrize("bad", BAD, ids=BAD_IDS)
+def test_in_a_night_each_bad_file_has_one_line_and_stays(inbox: Inbox, bad: Bad) -> None:
+    path, content = inbox.files[bad.id]
+    lines = inbox.first.lines_with(f"inbox: {safe_name(path.name)}: [{bad.code}] ")
+    assert len(lines) == 2, "once when it happens, once in the list of problems at the end"
+    assert bad.says in lines[0]
+    if bad.code == FORBIDDEN:
+        assert not path.exists(), "a file with a forbidden column may not lie about"
+    else:
+        assert path.read_bytes() == content, "a refused file is not lost"
+
+
+def test_a_night_of_bad_files_takes_the_good_one_and_says_how_it_ended(inbox: Inbox) -> None:
+    workspace = inbox.bench.workspace
+    first_problem = min(BAD, key=lambda bad: inbox.files[bad.id][0].name)
+    assert inbox.first.exit_code == first_problem.exit_code, inbox.first.err
+    assert f"{len(BAD)} delivery problem(s):" in inbox.first.out
+    taken = [name for name in inbox.deliveries if name.startswith("hes_op-202199-")]
+    assert len(taken) == 1, "a bad file does not stop the others"
+    assert not (workspace.zone("inbox") / GOOD).exists()
+    assert "published internally as run" in inbox.first.out
+
+
+def test_a_night_of_bad_files_keeps_nothing_of_them(inbox: Inbox) -> None:
+    workspace = inbox.bench.workspace
+    landed = {path.name for path in workspace.zone("landing").iterdir()} - {"refused"}
+    assert landed == set(inbox.deliveries), "nothing landed but what is in the lake"
+    assert {path.name for path in workspace.zone("vault").iterdir()} <= set(inbox.deliveries)
+    assert {path.stem for path in workspace.zone("linkage").iterdir()} <= set(inbox.deliveries)
+    assert list(workspace.zone("tmp").iterdir()) == []
+    written = [
+        path
+        for path in tree(workspace.root)
+        if path.relative_to(workspace.root).parts[0] not in ("inbox", "keys", "officers")
+    ]
+    inbox.bench.assert_silent(inbox.first, "the night", *written)
+
+
+def test_links_and_unfinished_uploads_are_left_for_the_next_night(inbox: Inbox) -> None:
+    for name, why in (
+        ("a_link_HES_OP_202199.txt", "not an ordinary file"),
+        ("NIC359603_HES_OP_202210.txt.part", "in transfer"),
+    ):
+        assert inbox.first.lines_with(f"inbox: {name}: left for the next run ({why})")
+        assert (inbox.bench.workspace.zone("inbox") / name).is_symlink() or "part" in name
+
+
+def test_the_same_bad_files_a_night_later_are_the_same_problems_but_no_new_incidents(inbox: Inbox) -> None:
+    stay = [bad for bad in BAD if bad.code != FORBIDDEN]
+    assert f"{len(stay)} delivery problem(s):" in inbox.second.out
+    assert "nothing new" in inbox.second.out
+    assert sorted(inbox.incidents[0]) == sorted(bad.incident for bad in BAD if bad.incident)
+    assert inbox.incidents[1] == [], "a file that was seen before is not a new incident every night"
+
+
+# What can be judged only when all of it was read ------------------------------------------------------------
+
+
+@dataclass
+class Judged:
+    """A night over deliveries that land and then break their rules, and a second one after it."""
+
+    workspace: Workspace
+    rows: dict[str, CommittedDelivery]
+    quarantine: dict[str, list[tuple[int, str]]]
+    first: Ran
+    second: Ran
+    status: Ran
+    search: Sweep
+
+
+def _line_end_far_behind(text: Text) -> bytes:
+    """Two megabytes of good records, and at their end one with a line end inside a field."""
+    at, rows = text.at("ATTENDKEY"), []
+    for number in range(2 * MEBIBYTE // (len(text.bytes()) // len(text.rows)) + 1):
+        row = text.rows[number % len(text.rows)]
+        rows.append((*row[:at], f"7{number:018}", *row[at + 1 :]))
+    lines = replace(text, rows=tuple(rows)).bytes()
+    return lines + ",".join(text.rows[0]).replace(",", ',"A\nB"', 1).encode() + b"\n"
+
+
+def _each_kind_of_broken_row(text: Text) -> bytes:
+    """Records 10, 20, ... broken one way each; see ``BROKEN``."""
+    text = (
+        text.changed(50, "EPIKEY", "").changed(60, "EPISTART", "31/02/2022").changed(70, "EPIKEY", "1" * 25)
+    )
+    text = text.changed(80, "EPIKEY", text.rows[78][text.at("EPIKEY")])
+    lines = text.bytes().split(b"\n")
+    lines[10] = lines[10].rsplit(b",", 5)[0]
+    lines[20] += b",and,more"
+    lines[30] = lines[30].replace(b",", b",\0", 1)
+    lines[40] = lines[40].replace(b",", b",\xff\xfe", 1)
+    return b"\n".join(lines)
+
+
+BROKEN = [
+    (10, "HES_APC.VOLUME.readable_rows"),
+    (20, "HES_APC.VOLUME.readable_rows"),
+    (30, "HES_APC.VOLUME.readable_rows"),
+    (40, "HES_APC.VOLUME.readable_rows"),
+    (50, "HES_APC.R01"),
+    (60, "HES_APC.R04"),
+    (70, "HES_APC.R02"),
+    (80, "HES_APC.R15"),
+]
+
+
+@pytest.fixture(scope="module")
+def judged(
+    finished_template: Workspace, plain_extracts: Extracts, tmp_path_factory: pytest.TempPathFactory
+) -> Judged:
+    root = tmp_path_factory.mktemp("judged") / "workspace"
+    shutil.copytree(finished_template.root, root, symlinks=True)
+    workspace = Workspace.open(root)
+    apc = small(plain_extracts.one("HES_APC_202199"), 900)
+    op = small(plain_extracts.one("HES_OP_202199"), 100)
+    late = small(plain_extracts.one("HES_OP_202212"), 150)
+    short = op.bytes().split(b"\n")
+    for number in (5, 50, 95):
+        short[number] = short[number].rsplit(b",", 1)[0]
+    files = {
+        "A_HES_APC_202199.txt": _each_kind_of_broken_row(apc),
+        "B_HES_APC_201999.txt": apc.first(40).filled("PARTYEAR", "201999").bytes(),
+        "C_HES_OP_202199.txt": b"\n".join(short),
+        "D_HES_OP_202212.txt": b"\xef\xbb\xbf" + late.bytes(),
+        "E_HES_OP_202399.txt": _line_end_far_behind(op.filled("PARTYEAR", "202399")),
+    }
+    for name, content in files.items():
+        (workspace.zone("inbox") / name).write_bytes(content)
+        settle(workspace.zone("inbox") / name)
+    first = wardwatch(root, "nightly")
+    key, tmp = keyring(workspace).lake_metadata_key, workspace.zone("tmp")
+    rows = committed_deliveries(workspace.zone("lake"), key, tmp)
+    by_name = {
+        name: next(row for row in rows if row.content_sha256 == hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    }
+    with reading(workspace.zone("lake"), key, memory_limit="200MB", temp_folder=tmp) as connection:
+        answer = connection.execute("SELECT * FROM lake.quarantine ORDER BY record_ordinal, rule_id")
+        assert [column[0] for column in answer.description] == ["delivery_id", "record_ordinal", "rule_id"]
+        quarantine: dict[str, list[tuple[int, str]]] = {}
+        for delivery, ordinal, rule in answer.fetchall():
+            quarantine.setdefault(delivery, []).append((ordinal, rule))
+    with pytest.MonkeyPatch.context() as forbidding:
+        forbidding.setattr(Landing, "open_plaintext", _nobody_reads)
+        second = wardwatch(root, "nightly")
+    search = Sweep([*apc.secrets(), *op.secrets(), Canary("date", "31/02/2022")])
+    return Judged(workspace, by_name, quarantine, first, second, wardwatch(root, "status"), search)
+
+
+def _nobody_reads(_landing: Landing, delivery: str) -> None:
+    raise AssertionError(f"{delivery} was read again")
+
+
+def test_a_broken_record_is_quarantined_by_ordinal_and_rule_and_the_others_are_used(judged: Judged) -> None:
+    row = judged.rows["A_HES_APC_202199.txt"]
+    assert judged.quarantine[row.delivery_id] == BROKEN
+    assert (row.status, row.rows_in, row.rows_quarantined) == ("current", 900, len(BROKEN))
+    assert row.rows_kept == 900 - len(BROKEN)
+    assert row.rows_vaulted == row.rows_kept, "what is not used does not go to the vault either"
+
+
+def test_of_two_records_with_one_key_the_later_is_left_out(judged: Judged) -> None:
+    quarantined = dict(judged.quarantine[judged.rows["A_HES_APC_202199.txt"].delivery_id])
+    assert quarantined.get(80) == "HES_APC.R15"
+    assert 79 not in quarantined, "the first one stays"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(judged: Judged) -> None:
+    row = judged.rows["D_HES_OP_202212.txt"]
+    assert (row.status, row.rows_in, row.rows_kept) == ("current", 150, 150)
+
+
+REFUSED_AT_INGEST = [
+    ("B_HES_APC_201999.txt", CRITICAL, "HES_APC.R12"),
+    ("C_HES_OP_202199.txt", CRITICAL, "HES_OP.VOLUME.readable_rows"),
+    ("E_HES_OP_202399.txt", REFUSED, "odd number of quotation marks"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    REFUSED_AT_INGEST,
+    ids=["episodes of another year", "too many broken records", "a line end inside a field far behind"],
+)
+def test_a_delivery_that_cannot_be_used_is_refused_after_it_landed(
+    judged: Judged, name: str, code: str, says: str
+) -> None:
+    row = judged.rows[name]
+    lines = judged.first.lines_with(f"{row.delivery_id}: [{code}] ")
+    assert len(lines) == 2, "once when it happens, once in the list of problems at the end"
+    assert says in lines[0]
+    assert (row.status, row.rows_kept, row.table_name) == ("refused", 0, "")
+    assert (judged.workspace.zone("landing") / row.delivery_id).is_dir(), "it stays landed, to be looked at"
+    assert not (judged.workspace.zone("vault") / row.delivery_id).exists()
+    assert row.delivery_id not in judged.quarantine, "nothing of it is in the lake"
+
+
+def test_the_night_ends_with_the_code_of_its_first_problem(judged: Judged) -> None:
+    assert judged.first.exit_code == 15, "a critical rule"
+
+
+def test_a_refused_delivery_is_remembered_and_not_read_again(judged: Judged) -> None:
+    assert judged.second.exit_code == 0, judged.second.err
+    assert "nothing new" in judged.second.out
+
+
+def test_status_shows_what_was_refused(judged: Judged) -> None:
+    for name, _code, _says in REFUSED_AT_INGEST:
+        assert judged.status.lines_with(f"{judged.rows[name].delivery_id}: refused")
+
+
+def test_nothing_of_a_refused_record_is_told_anywhere(judged: Judged) -> None:
+    for ran in (judged.first, judged.second, judged.status):
+        judged.search.data(ran.said, "said")
+    for path in tree(judged.workspace.root):
+        judged.search.file(path, path.relative_to(judged.workspace.root).as_posix())
+    assert [str(hit) for hit in judged.search.report().hits] == []
