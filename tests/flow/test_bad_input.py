@@ -20,18 +20,21 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyrage
 import pytest
 
 from infra.incidents import IncidentType, list_incidents
+from infra.lake import CommittedDelivery, committed_deliveries, reading
+from infra.landing import Landing
+from infra.receipts import safe_name
 from infra.workspace import Workspace
 from tests.security.sweep import Canary, Sweep
 from tests.support.command_line import Ran, wardwatch
 from tests.support.small_deliveries import Text, small
-from tests.support.workspaces import Extracts, recipient, tree
+from tests.support.workspaces import Extracts, keyring, recipient, settle, tree
 
 NAME = "NIC359603_HES_APC_202199.txt"
 NUL_ROWS = 30  # of the forty: most of them
@@ -137,13 +140,24 @@ def _two_halves(making: Making) -> bytes:
     return b"\n".join(lines[:20] + [line.replace(b",", b"|") for line in lines[20:]]) + b"\n"
 
 
+def _without_key(making: Making) -> tuple[str, bytes]:
+    text = making.text.without("EPIKEY").filled("PARTYEAR", "202299")
+    return "NIC359603_HES_APC_202299.txt", text.bytes()
+
+
 def _new_key() -> str:
     return str(pyrage.x25519.Identity.generate().to_public())
 
 
 BAD = [
     # Columns
-    Bad("an unknown column", lambda m: m.text.with_column("WARD_NOTES", "x").bytes(), 10, REFUSED, says="WARD_NOTES"),
+    Bad(
+        "an unknown column",
+        lambda m: m.text.with_column("WARD_NOTES", "x").bytes(),
+        10,
+        REFUSED,
+        says="WARD_NOTES",
+    ),
     Bad(
         "a value where a column name belongs",
         lambda m: m.text.with_column(f"NO {TYPED_BY_MISTAKE}", "x").bytes(),
@@ -151,7 +165,9 @@ BAD = [
         REFUSED,
         says="column 170",
     ),
-    Bad("a required column is missing", lambda m: m.text.without("EPIKEY").bytes(), 10, REFUSED, says="EPIKEY"),
+    Bad(
+        "a required column is missing", lambda m: m.text.without("EPIKEY").bytes(), 10, REFUSED, says="EPIKEY"
+    ),
     Bad(
         "a renamed column",
         lambda m: m.text.renamed("EPISTART", "EPISODE_BEGINS").bytes(),
@@ -210,18 +226,48 @@ BAD = [
             ("in its last byte", lambda sealed: len(sealed) - 1),
         )
     ),
-    Bad("bytes behind the end", lambda m: m.sealed() + b"x", 12, CANNOT_OPEN, incident=IncidentType.WRONG_KEY),
+    Bad(
+        "bytes behind the end", lambda m: m.sealed() + b"x", 12, CANNOT_OPEN, incident=IncidentType.WRONG_KEY
+    ),
     Bad("sealed twice", lambda m: m.sealed(m.sealed()), 14, UNSAFE),
     # Form
     Bad("nothing in it", lambda m: b"", 10, REFUSED, says="empty"),
     Bad("nothing in the envelope", lambda m: m.sealed(b""), 10, REFUSED, says="empty"),
-    Bad("a header alone", lambda m: m.text.bytes().split(b"\n", 1)[0] + b"\n", 10, REFUSED, says="no records"),
-    Bad("two delimiters in the header", lambda m: m.text.bytes().replace(b",", b"|", 3), 10, REFUSED, says="delimiter"),
+    Bad(
+        "a header alone", lambda m: m.text.bytes().split(b"\n", 1)[0] + b"\n", 10, REFUSED, says="no records"
+    ),
+    Bad(
+        "two delimiters in the header",
+        lambda m: m.text.bytes().replace(b",", b"|", 3),
+        10,
+        REFUSED,
+        says="delimiter",
+    ),
     Bad("another delimiter half way", _two_halves, 10, REFUSED, says="delimiter"),
-    Bad("UTF-16 with its mark", lambda m: m.text.bytes().decode().encode("utf-16"), 10, REFUSED, says="UTF-16"),
-    Bad("UTF-16 without a mark", lambda m: m.text.bytes().decode().encode("utf-16-le"), 10, REFUSED, says="UTF-16"),
-    Bad("NUL bytes in the header", lambda m: m.text.bytes().replace(b"SEX", b"SE\0X", 1), 10, REFUSED, says="NUL"),
-    Bad("NUL bytes in most records", _spoilt_lines(lambda line: line + b"\0", NUL_ROWS), 10, REFUSED, says="NUL"),
+    Bad(
+        "UTF-16 with its mark", lambda m: m.text.bytes().decode().encode("utf-16"), 10, REFUSED, says="UTF-16"
+    ),
+    Bad(
+        "UTF-16 without a mark",
+        lambda m: m.text.bytes().decode().encode("utf-16-le"),
+        10,
+        REFUSED,
+        says="UTF-16",
+    ),
+    Bad(
+        "NUL bytes in the header",
+        lambda m: m.text.bytes().replace(b"SEX", b"SE\0X", 1),
+        10,
+        REFUSED,
+        says="NUL",
+    ),
+    Bad(
+        "NUL bytes in most records",
+        _spoilt_lines(lambda line: line + b"\0", NUL_ROWS),
+        10,
+        REFUSED,
+        says="NUL",
+    ),
     Bad(
         "a line end inside a field",
         lambda m: m.text.filled("ETHNOS", '"A\nB"').bytes(),
@@ -235,8 +281,16 @@ BAD = [
         REFUSED,
         says="quotation marks",
     ),
-    Bad("carriage returns alone", lambda m: m.text.bytes().replace(b"\n", b"\r"), 10, REFUSED, says="carriage"),
-    Bad("a header in Latin-1", lambda m: m.text.bytes().replace(b"SEX", b"S\xc9X", 1), 10, REFUSED, says="UTF-8"),
+    Bad(
+        "carriage returns alone", lambda m: m.text.bytes().replace(b"\n", b"\r"), 10, REFUSED, says="carriage"
+    ),
+    Bad(
+        "a header in Latin-1",
+        lambda m: m.text.bytes().replace(b"SEX", b"S\xc9X", 1),
+        10,
+        REFUSED,
+        says="UTF-8",
+    ),
     # What it is
     Bad(
         "another year in PARTYEAR than in the name",
@@ -245,8 +299,13 @@ BAD = [
         CONFLICT,
         says="201999",
     ),
-    Bad("two years in PARTYEAR and none in the name", _spoilt_lines(
-        lambda line: line.replace(b"202199", b"202099"), 3), 10, REFUSED, name="NIC359603_HES_APC.txt"),
+    Bad(
+        "two years in PARTYEAR and none in the name",
+        _spoilt_lines(lambda line: line.replace(b"202199", b"202099"), 3),
+        10,
+        REFUSED,
+        name="NIC359603_HES_APC.txt",
+    ),
     Bad("a submission that does not exist", lambda m: m.text.bytes(), 10, REFUSED, name="HES_APC_202177.txt"),
     Bad("two datasets in the name", lambda m: m.text.bytes(), 10, REFUSED, name="HES_OP_HES_AE_202199.txt"),
     Bad(
@@ -269,18 +328,41 @@ BAD = [
     Bad("a member on a drive", lambda m: m.zipped(("C:\\" + NAME, m.text.bytes())), 14, UNSAFE),
     Bad("a member that is a link", lambda m: m.zipped((_link_member(), b"/etc/passwd")), 14, UNSAFE),
     Bad("a member twice", lambda m: m.zipped((NAME, m.text.bytes()), (NAME, b"other")), 14, UNSAFE),
-    Bad("an archive in an archive", lambda m: m.zipped(("a.zip", m.zipped((NAME, m.text.bytes())))), 14, UNSAFE),
+    Bad(
+        "an archive in an archive",
+        lambda m: m.zipped(("a.zip", m.zipped((NAME, m.text.bytes())))),
+        14,
+        UNSAFE,
+    ),
     Bad("a gzip in a zip", lambda m: m.zipped((NAME + ".gz", gzip.compress(m.text.bytes()))), 14, UNSAFE),
-    Bad("an archive in an archive, sealed", lambda m: m.sealed(m.zipped(("a.zip", m.zipped((NAME, b"x"))))), 14, UNSAFE),
-    Bad("a bomb", lambda m: m.zipped((NAME, m.text.bytes() + b"," * (70 * MEBIBYTE))), 14, UNSAFE, says="200 times"),
+    Bad(
+        "an archive in an archive, sealed",
+        lambda m: m.sealed(m.zipped(("a.zip", m.zipped((NAME, b"x"))))),
+        14,
+        UNSAFE,
+    ),
+    Bad(
+        "a bomb",
+        lambda m: m.zipped((NAME, m.text.bytes() + b"," * (70 * MEBIBYTE))),
+        14,
+        UNSAFE,
+        says="200 times",
+    ),
     Bad("a bomb of one stream", lambda m: gzip.compress(_many_records(m)), 14, UNSAFE, says="200 times"),
     Bad("another archive format", _tar, 14, UNSAFE),
-    Bad("a good file beside a bad one", lambda m: m.zipped(
-        (NAME, m.text.bytes()), ("NIC359603_HES_APC_202299.txt", m.text.without("EPIKEY").filled("PARTYEAR", "202299").bytes())), 10, REFUSED),
-    Bad("two files for one year", lambda m: m.zipped(
-        (NAME, m.text.bytes()), ("again_HES_APC_202199.txt", m.text.bytes() + b"\n".join(
-            m.text.bytes().splitlines()[1:3]))), 13, CONFLICT),
-]  # fmt: skip
+    Bad(
+        "a good file beside a bad one",
+        lambda m: m.zipped((NAME, m.text.bytes()), _without_key(m)),
+        10,
+        REFUSED,
+    ),
+    Bad(
+        "two files for one year",
+        lambda m: m.zipped((NAME, m.text.bytes()), ("again_HES_APC_202199.txt", m.text.first(9).bytes())),
+        13,
+        CONFLICT,
+    ),
+]
 BAD_IDS = [bad.id for bad in BAD]
 
 

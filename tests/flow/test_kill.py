@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,23 +16,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.commit_points import commit_points
-from tests.support.convergence import (
-    lake_files,
-    lake_orphans,
-    lake_result,
-    leftovers,
-    published_result,
-)
-from tests.support.processes import python
+from tests.support.convergence import lake_content, lake_files, leftovers, published_result
+from tests.support.kill_child import KillServer
 from tests.support.scenarios import SCENARIOS, SECOND_NIGHT
 from tests.support.workspaces import Extracts, Workspace, built_once, copy_workspace
 
 pytestmark = pytest.mark.flow
-
-# A point that is reached a few times is tried each time, for what is half done differs; an audit line is written
-# some forty times a night, and of these the first, one in the middle and the last are tried.
-EACH_TIME_UP_TO = 3
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -49,8 +38,14 @@ class Reference:
 
 
 @pytest.fixture(scope="session")
+def kill_server(shared_folder: Path) -> Iterator[KillServer]:
+    with KillServer(shared_folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def reference_of(
-    shared_folder: Path, finished_template: Workspace, plain_extracts: Extracts
+    shared_folder: Path, kill_server: KillServer, finished_template: Workspace, plain_extracts: Extracts
 ) -> Callable[[str], Reference]:
     """A function that gives the reference of a scenario; each is made once per session."""
 
@@ -58,13 +53,15 @@ def reference_of(
         before = copy_workspace(finished_template, folder / "before")
         SCENARIOS[name].prepare(before, plain_extracts)
         after = copy_workspace(before, folder / "after")
-        ended = child(after, name, SECOND_NIGHT, folder / "trace", shared_folder=shared_folder)
+        ended = kill_server.run(after.root, name, SECOND_NIGHT, folder / "trace")
         assert ended == 0, f"the scenario {name} does not run undisturbed"
+        left = leftovers(after, lake_content(after).rows)
+        content = lake_content(after)
         found = {
             "result": SCENARIOS[name].result(after),
-            "lake": lake_result(after),
-            "orphans": sorted(lake_orphans(after)),
-            "leftovers": leftovers(after),
+            "lake": content.tables,
+            "orphans": sorted(content.orphans),
+            "leftovers": left,
         }
         (folder / "found.json").write_text(json.dumps(found))
 
@@ -84,19 +81,9 @@ def reference_of(
     return reference
 
 
-def child(
-    workspace: Workspace, scenario: str, moment: datetime, trace: Path, *kill: str, shared_folder: Path
-) -> int:
-    """Run the scenario in a process of its own, killed at ``kill`` (point, number of times); its return code."""
-    arguments = (str(workspace.root), scenario, moment.isoformat(), str(trace), *kill)
-    ended = python("-m", "tests.support.kill_child", *arguments, shared_folder=shared_folder)
-    assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
-    return ended.returncode
-
-
 def times_to_try(count: int) -> list[int]:
-    """Of ``count`` times that a point is reached, those at which the run is killed."""
-    return list(range(1, count + 1)) if count <= EACH_TIME_UP_TO else [1, (count + 1) // 2, count]
+    """Of ``count`` times that a point is reached, those at which the run is killed: the first, and one amid."""
+    return sorted({1, count // 2 + 1})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -112,7 +99,7 @@ def test_an_undisturbed_run_leaves_nothing_that_no_row_stands_for(
 
 @pytest.mark.parametrize("point", commit_points())
 def test_a_run_killed_at_a_commit_point_and_begun_again_gives_the_undisturbed_result(
-    point: str, reference_of: Callable[[str], Reference], shared_folder: Path, tmp_path: Path
+    point: str, reference_of: Callable[[str], Reference], kill_server: KillServer, tmp_path: Path
 ) -> None:
     references = (reference_of(name) for name in SCENARIOS)
     reference = next((found for found in references if point in found.reached), None)
@@ -120,11 +107,11 @@ def test_a_run_killed_at_a_commit_point_and_begun_again_gives_the_undisturbed_re
         f"no scenario reaches the commit point {point}: make one in tests/support/scenarios.py reach it"
     )
     for time in times_to_try(reference.reached.count(point)):
-        killed_and_begun_again(reference, point, time, shared_folder, tmp_path / f"{time}")
+        kill_and_begin_again(reference, point, time, kill_server, tmp_path / f"{time}")
 
 
-def killed_and_begun_again(
-    reference: Reference, point: str, time: int, shared_folder: Path, folder: Path
+def kill_and_begin_again(
+    reference: Reference, point: str, time: int, server: KillServer, folder: Path
 ) -> None:
     where = f"killed at {point}, time {time}"
     scenario = SCENARIOS[reference.scenario]
@@ -132,8 +119,7 @@ def killed_and_begun_again(
     files_before = lake_files(workspace)
 
     trace = folder / "trace"
-    kill = (point, str(time))
-    ended = child(workspace, reference.scenario, SECOND_NIGHT, trace, *kill, shared_folder=shared_folder)
+    ended = server.run(workspace.root, reference.scenario, SECOND_NIGHT, trace, point, time)
     assert ended == -signal.SIGKILL, f"{where}: the process was not killed"
     assert trace.read_text().split() == reached_until(reference.reached, point, time), (
         f"{where}: the run went another way than the undisturbed one"
@@ -144,11 +130,12 @@ def killed_and_begun_again(
     scenario.work(workspace, SECOND_NIGHT + timedelta(days=1))
 
     assert scenario.result(workspace) == reference.result, f"{where}: readers get something else"
-    assert lake_result(workspace) == reference.lake, f"{where}: the lake holds something else"
-    assert leftovers(workspace) == [], f"{where}: something was left over"
-    orphans = lake_orphans(workspace)
-    assert orphans <= files_of_the_killed_run, f"{where}: a run that ended well left files in the lake"
-    assert [name for name in sorted(orphans) if not is_encrypted(workspace, name)] == [], (
+    left = leftovers(workspace, committed(workspace))
+    assert left == [], f"{where}: something was left over"
+    lake = lake_content(workspace)
+    assert lake.tables == reference.lake, f"{where}: the lake holds something else"
+    assert lake.orphans <= files_of_the_killed_run, f"{where}: a run that ended well left files in the lake"
+    assert [name for name in sorted(lake.orphans) if not is_encrypted(workspace, name)] == [], (
         f"{where}: the killed run left files in clear"
     )
 

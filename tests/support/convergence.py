@@ -7,6 +7,7 @@ that ended well it is empty.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import stat
@@ -20,7 +21,7 @@ from infra import publish, vault
 from infra.audit_verify import tampering
 from infra.audit_verify import verify as verify_audit
 from infra.keyring import Keyring
-from infra.lake import CommittedDelivery, Lake, committed_deliveries, reading
+from infra.lake import CATALOG, READER_CATALOG, CommittedDelivery, Lake
 from infra.landing import PIPELINE_KEY, Landing
 from infra.officers import Officers
 from infra.vault import folder_name
@@ -45,57 +46,50 @@ def published_result(published: Path) -> dict[str, str]:
     return found
 
 
-def lake_result(workspace: Workspace) -> dict[str, str]:
-    """Lake table -> digest of its rows in their order, without times and key material."""
-    keyring = Keyring.open(workspace.zone("keys"))
-    found = {}
-    with reading(
-        workspace.zone("lake"),
-        keyring.lake_metadata_key,
+@dataclass(frozen=True)
+class LakeContent:
+    """What the lake holds. ``rows``: the delivery rows. ``tables``: table -> digest of its rows in their order,
+    without times and key material. ``orphans``: data files that no snapshot of the catalog names, by DuckLake's
+    own listing, whatever their age."""
+
+    rows: list[CommittedDelivery]
+    tables: dict[str, str]
+    orphans: set[str]
+
+
+def lake_content(workspace: Workspace) -> LakeContent:
+    """Look into the lake as its writer does. Looking changes nothing."""
+    lake_folder = workspace.zone("lake")
+    with Lake.open(
+        lake_folder,
+        Keyring.open(workspace.zone("keys")).lake_metadata_key,
         memory_limit="400MB",
         temp_folder=workspace.zone("tmp"),
-    ) as connection:
-        names = [
-            name
-            for (name,) in connection.execute(
-                "select table_name from duckdb_tables() where database_name = 'lake' "
-                "and schema_name = 'main' order by 1"
-            ).fetchall()
-        ]
-        for name in names:
-            frame = connection.execute(f"select * from lake.{name} order by all").pl()
-            frame = frame.drop(_OF_THE_RUN & set(frame.columns))
-            found[name] = hashlib.sha256(frame.write_csv().encode()).hexdigest()
-    return found
+        row_group_rows=workspace.settings.row_group_rows,
+    ) as lake:
+        # The tests ask more of the lake than the pipeline does, so they go past its methods.
+        connection = lake._connection
+        names = connection.execute(
+            "select table_name from duckdb_tables() where database_name = 'lake' "
+            "and schema_name = 'main' order by 1"
+        ).fetchall()
+        tables = {name: _digest(connection.execute(f"select * from lake.{name}").pl()) for (name,) in names}
+        listed = connection.execute(
+            "CALL ducklake_delete_orphaned_files('lake', dry_run => true, cleanup_all => true)"
+        ).fetchall()
+        orphans = {Path(path).relative_to(lake_folder / "data").as_posix() for (path,) in listed}
+        return LakeContent(lake.deliveries(), tables, orphans)
 
 
-def rows_of(workspace: Workspace) -> list[CommittedDelivery]:
-    """The delivery rows, as readers see them."""
-    keyring = Keyring.open(workspace.zone("keys"))
-    return committed_deliveries(workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp"))
+def _digest(frame: pl.DataFrame) -> str:
+    frame = frame.drop(_OF_THE_RUN & set(frame.columns))
+    return hashlib.sha256(frame.sort(frame.columns).write_csv().encode()).hexdigest()
 
 
 def lake_files(workspace: Workspace) -> set[str]:
     """Every data file of the lake, as a path below it."""
     data = workspace.zone("lake") / "data"
     return {path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file()}
-
-
-def lake_orphans(workspace: Workspace) -> set[str]:
-    """Data files that no snapshot of the catalog names, by DuckLake's own listing, whatever their age."""
-    keyring = Keyring.open(workspace.zone("keys"))
-    data = workspace.zone("lake") / "data"
-    with Lake.open(
-        workspace.zone("lake"),
-        keyring.lake_metadata_key,
-        memory_limit="200MB",
-        temp_folder=workspace.zone("tmp"),
-        row_group_rows=workspace.settings.row_group_rows,
-    ) as lake:
-        found = lake._connection.execute(
-            "CALL ducklake_delete_orphaned_files('lake', dry_run => true, cleanup_all => true)"
-        ).fetchall()
-    return {Path(path).relative_to(data).as_posix() for (path,) in found}
 
 
 @dataclass(frozen=True)
@@ -109,10 +103,10 @@ class Leftover:
         return f"{self.where}: {self.what}"
 
 
-def leftovers(workspace: Workspace) -> list[str]:
-    """Everything that a finished run must not leave: see the functions below, one per zone."""
+def leftovers(workspace: Workspace, rows: list[CommittedDelivery]) -> list[str]:
+    """Everything that a finished run must not leave: see the functions below, one per zone. ``rows``: the
+    delivery rows of its lake."""
     keyring = Keyring.open(workspace.zone("keys"))
-    rows = rows_of(workspace)
     return [
         str(found)
         for found in (
@@ -120,6 +114,7 @@ def leftovers(workspace: Workspace) -> list[str]:
             *_landing(workspace, keyring, rows),
             *_vault(workspace, keyring, rows),
             *_linkage(workspace, rows),
+            *_readers_catalog(workspace),
             *_published(workspace),
             *_audit(workspace, keyring),
         )
@@ -187,6 +182,13 @@ def _linkage(workspace: Workspace, rows: list[CommittedDelivery]) -> Iterator[Le
     }
     for name in sorted({path.name for path in workspace.zone("linkage").iterdir()} ^ expected):
         yield Leftover(f"linkage/{name}", "has no delivery row, or a delivery row has no linkage file")
+
+
+def _readers_catalog(workspace: Workspace) -> Iterator[Leftover]:
+    """Readers open a copy of the catalog; it is the one that was committed last."""
+    catalog, copy = workspace.zone("lake") / CATALOG, workspace.zone("lake") / READER_CATALOG
+    if not filecmp.cmp(catalog, copy, shallow=False):
+        yield Leftover("lake", "the readers' copy of the catalog is not the catalog")
 
 
 def _published(workspace: Workspace) -> Iterator[Leftover]:

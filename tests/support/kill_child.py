@@ -1,25 +1,93 @@
-"""A run that kills itself: ``python -m tests.support.kill_child WORKSPACE SCENARIO TIME TRACE [POINT NTH]``.
+"""Runs that kill themselves, and the server that starts them.
 
-Does the work of the scenario in the workspace. Every commit point that is reached is written to the file TRACE,
-one name a line; when POINT is reached for the NTH time, the process sends itself SIGKILL: no handler, no ``finally``,
+Each run is a process of its own. It does the work of a scenario in a workspace, writes every commit point that it
+reaches to a trace file, and at the point and time that it was told sends itself SIGKILL: no handler, no ``finally``,
 no buffer written out, as when the machine's memory runs out or an operator kills the run.
+
+Importing the judge's and the report's libraries takes a process some seconds. So the server imports them, and
+nothing of ours, and forks for each run; libraries with threads of their own (Polars, DuckDB) do not survive a fork
+and are imported by the run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import traceback
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
-from infra import commit_points
+from tests.support.processes import PROJECT, child_environment
 
 
-def main(workspace: str, scenario: str, moment: str, trace: str, point: str = "", nth: str = "0") -> None:
+class KillServer:
+    """Starts runs and waits for them. Used in a ``with``; one for each worker of the session."""
+
+    def __init__(self, shared_folder: Path) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.kill_child"],
+            cwd=PROJECT,
+            env=child_environment(shared_folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.stdout.close()
+        self._server.wait(timeout=60)
+
+    def run(
+        self, workspace: Path, scenario: str, moment: datetime, trace: Path, point: str = "", time: int = 0
+    ) -> int:
+        """Do the work of ``scenario``, killed when ``point`` is reached for the ``time``-th time, never without a
+        point. Gives the return code as :mod:`subprocess` does: 0, or -9 after a kill."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        request = [str(workspace), scenario, moment.isoformat(), str(trace), point, time]
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        answer = json.loads(self._server.stdout.readline())
+        return os.waitstatus_to_exitcode(answer)
+
+
+def serve() -> None:
+    import altair  # noqa: F401
+    import great_expectations  # noqa: F401
+    import pandas  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import vl_convert  # noqa: F401
+
+    assert not {"polars", "duckdb"} & set(sys.modules), "the server must not hold libraries with threads"
+    for line in sys.stdin:
+        run = os.fork()
+        if run == 0:
+            code = 1
+            try:
+                work(*json.loads(line))
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        print(json.dumps(os.waitpid(run, 0)[1]), flush=True)
+
+
+def work(workspace: str, scenario: str, moment: str, trace: str, point: str, time: int) -> None:
+    """One run, in a process of its own."""
     os.umask(0o077)
-    left = int(nth)
     written = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    left = time
 
     def reached(name: str) -> None:
         nonlocal left
@@ -29,14 +97,13 @@ def main(workspace: str, scenario: str, moment: str, trace: str, point: str = ""
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    # mypy: the hook is made to be replaced.
-    commit_points.reached = reached
-
+    from infra import commit_points
     from infra.workspace import Workspace
     from tests.support.scenarios import SCENARIOS
 
+    commit_points.reached = reached
     SCENARIOS[scenario].work(Workspace.open(Path(workspace)), datetime.fromisoformat(moment))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve()

@@ -37,11 +37,10 @@ class Scenario:
 
 
 def _prepare_night(workspace: Workspace, plain: Extracts) -> None:
-    """A second night that has everything to do: a later month in place of an earlier one, a new dataset and
-    period with a vault, a newer snapshot of deaths, a file with a column of names, landing windows that end, and
+    """A second night that has everything to do: a later month in place of an earlier one, a newer snapshot of deaths, a file with a column of names, landing windows that end, and
     an earlier run to remove."""
     change_settings(workspace, keep_runs=1)
-    drop(workspace, plain.named("HES_APC_202209", "HES_OP_202206"), before=SECOND_NIGHT)
+    drop(workspace, plain.named("HES_APC_202209"), before=SECOND_NIGHT)
     deaths = plain.one("CIVIL_DEATHS").read_text(encoding="utf-8").splitlines(keepends=True)
     put(workspace, "NIC359603_CIVIL_DEATHS_20230515.csv", "".join(deaths[:-1]))
     put(workspace, "NIC359603_HES_OP_202299.txt", "ATTENDKEY,TOKEN_PERSON_ID,SURNAME\n1,2,3\n")
