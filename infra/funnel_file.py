@@ -1,7 +1,6 @@
 """A file of observed and expected numbers, read for ``wardwatch funnel`` and its result written as CSV.
 
-Official releases come with a byte order mark or in Latin-1, with blank lines and a copyright line at the
-end, and with thousands separators. All of that is accepted; anything else that is not a number is refused by
+The reading of any delimited file is in :mod:`infra.delimited_file`; here, what is not a number is refused by
 count, because a release that marks suppressed figures with a star must not silently lose those hospitals.
 """
 
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from infra.files import storage_errors
+from infra.delimited_file import cell, number, read_delimited
 from schemas.errors import UsageError
 from transforms.funnel import Funnel
 
@@ -28,7 +27,6 @@ CSV_COLUMNS = (
     "od_upper_95",
     "band",
 )
-DELIMITERS = (",", ";", "\t", "|")
 
 
 def read_funnel_file(path: Path, observed: str, expected: str, group: str | None = None) -> pl.DataFrame:
@@ -41,33 +39,17 @@ def read_funnel_file(path: Path, observed: str, expected: str, group: str | None
     Raises :class:`UsageError` when the file is empty, a column is missing or doubled, or a row holds only one
     of the two numbers, or something that is not one.
     """
-    if not path.is_file():
-        raise UsageError("there is no such file to read observed and expected numbers from")
-    with storage_errors("reading a file of observed and expected numbers"):
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    header_line = text.split("\n", 1)[0]
-    if not header_line.strip():
-        raise UsageError("the file is empty, or its first line is")
-    delimiter = max(DELIMITERS, key=header_line.count)
-    try:
-        lines = list(csv.reader(io.StringIO(text), delimiter=delimiter))
-    except csv.Error:
-        raise UsageError("the file is not delimited text") from None
-    header = [name.strip() for name in lines[0]]
-    at_observed, at_expected = _column(header, observed), _column(header, expected)
-    at_group = _column(header, group) if group else None
+    file = read_delimited(path, "observed and expected numbers")
+    at_observed, at_expected = file.column(observed), file.column(expected)
+    at_group = file.column(group) if group else None
 
     rows: dict[str, tuple[float, float]] = {}
     wrong = 0
-    for cells in lines[1:]:
-        pair = [cells[at].strip() if at < len(cells) else "" for at in (at_observed, at_expected)]
+    for cells in file.rows:
+        pair = [cell(cells, at) for at in (at_observed, at_expected)]
         if not any(pair):
             continue
-        found = [_number(cell) for cell in pair]
+        found = [number(text) for text in pair]
         if found[0] is None or found[1] is None:
             wrong += 1
             continue
@@ -112,19 +94,3 @@ def render_csv(groups: list[str], funnel: Funnel) -> str:
         writer.writerow([name, f"{observed:.10g}", f"{expected:.10g}", *(f"{x:.6f}" for x in ratios), band])
     out.write(f"# phi {funnel.phi:.10g}\n# tau2 {funnel.tau2:.10g}\n")
     return out.getvalue()
-
-
-def _column(header: list[str], wanted: str) -> int:
-    for names, name in ((header, wanted), ([h.upper() for h in header], wanted.upper())):
-        if names.count(name) > 1:
-            raise UsageError(f"the file has more than one column {wanted}")
-        if name in names:
-            return names.index(name)
-    raise UsageError(f"the file has no column {wanted}")
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell.replace(",", ""))
-    except ValueError:
-        return None

@@ -44,9 +44,8 @@ def main() -> None:
     install_safe_logging()
     os.umask(0o077)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        # Without standalone mode the library turns a command's typer.Exit into a value that it returns.
+        ended = app(standalone_mode=False)
     except WardwatchError as error:
         print(f"wardwatch: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -61,3 +60,5 @@ def main() -> None:
             sys.exit(error.exit_code)
         print(f"wardwatch: {safe_traceback(error)}", file=sys.stderr)
         sys.exit(1)
+    if isinstance(ended, int) and ended:
+        sys.exit(ended)

@@ -50,16 +50,18 @@ def published_result(published: Path) -> dict[str, str]:
 class LakeContent:
     """What the lake holds. ``rows``: the delivery rows. ``tables``: table -> digest of its rows in their order,
     without times and key material. ``orphans``: data files that no snapshot of the catalog names, by DuckLake's
-    own listing, whatever their age."""
+    own listing, whatever their age. ``shown``: whether the catalog that readers open is the one committed last."""
 
     rows: list[CommittedDelivery]
     tables: dict[str, str]
     orphans: set[str]
+    shown: bool
 
 
 def lake_content(workspace: Workspace) -> LakeContent:
     """Look into the lake as its writer does. Looking changes nothing."""
     lake_folder = workspace.zone("lake")
+    shown = filecmp.cmp(lake_folder / CATALOG, lake_folder / READER_CATALOG, shallow=False)
     with Lake.open(
         lake_folder,
         Keyring.open(workspace.zone("keys")).lake_metadata_key,
@@ -78,7 +80,7 @@ def lake_content(workspace: Workspace) -> LakeContent:
             "CALL ducklake_delete_orphaned_files('lake', dry_run => true, cleanup_all => true)"
         ).fetchall()
         orphans = {Path(path).relative_to(lake_folder / "data").as_posix() for (path,) in listed}
-        return LakeContent(lake.deliveries(), tables, orphans)
+        return LakeContent(lake.deliveries(), tables, orphans, shown)
 
 
 def _digest(frame: pl.DataFrame) -> str:
@@ -103,10 +105,10 @@ class Leftover:
         return f"{self.where}: {self.what}"
 
 
-def leftovers(workspace: Workspace, rows: list[CommittedDelivery]) -> list[str]:
-    """Everything that a finished run must not leave: see the functions below, one per zone. ``rows``: the
-    delivery rows of its lake."""
+def leftovers(workspace: Workspace, lake: LakeContent) -> list[str]:
+    """Everything that a finished run must not leave: see the functions below, one per zone."""
     keyring = Keyring.open(workspace.zone("keys"))
+    rows = lake.rows
     return [
         str(found)
         for found in (
@@ -114,7 +116,7 @@ def leftovers(workspace: Workspace, rows: list[CommittedDelivery]) -> list[str]:
             *_landing(workspace, keyring, rows),
             *_vault(workspace, keyring, rows),
             *_linkage(workspace, rows),
-            *_readers_catalog(workspace),
+            *_readers_catalog(lake),
             *_published(workspace),
             *_audit(workspace, keyring),
         )
@@ -184,10 +186,9 @@ def _linkage(workspace: Workspace, rows: list[CommittedDelivery]) -> Iterator[Le
         yield Leftover(f"linkage/{name}", "has no delivery row, or a delivery row has no linkage file")
 
 
-def _readers_catalog(workspace: Workspace) -> Iterator[Leftover]:
+def _readers_catalog(lake: LakeContent) -> Iterator[Leftover]:
     """Readers open a copy of the catalog; it is the one that was committed last."""
-    catalog, copy = workspace.zone("lake") / CATALOG, workspace.zone("lake") / READER_CATALOG
-    if not filecmp.cmp(catalog, copy, shallow=False):
+    if not lake.shown:
         yield Leftover("lake", "the readers' copy of the catalog is not the catalog")
 
 
