@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.backfill import Request, month, run_backfill
-from flows.orchestrator import Watcher, leave_summary, watcher
+from flows.orchestrator import Watcher, harden, leave_summary, watcher
 from flows.steps import guarded, prefect_step
 
 
@@ -20,6 +20,7 @@ def backfill(
     Parameters are stored by the orchestrator in clear; a reason with anything like an identifier is refused,
     and the command line refuses it before it gets here.
     """
+    guarded(lambda: harden(workspace))
     watching: Watcher = watcher()
     outcome = guarded(
         lambda: run_backfill(

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.nightly import run_night
-from flows.orchestrator import Watcher, leave_summary, watcher
+from flows.orchestrator import Watcher, harden, leave_summary, watcher
 from flows.steps import guarded, prefect_step
 
 
@@ -17,6 +17,7 @@ def nightly(workspace: str) -> None:
 
     A refused delivery does not stop the others; the run fails at its end with the first problem.
     """
+    guarded(lambda: harden(workspace))
     watching: Watcher = watcher()
     outcome = guarded(
         lambda: run_night(Path(workspace), step=prefect_step, say=watching.say, progress=watching.progress)

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from infra.files import make_folder
+from infra.hardening import harden_process, install_hooks, install_safe_logging
 from infra.night import Outcome
+from infra.workspace import Workspace
 from schemas.errors import WardwatchError
 
 # The first start of the embedded server makes its database, which takes half a minute on a slow machine.
@@ -38,6 +40,16 @@ def prepare(orchestrator_folder: Path) -> None:
     # Telemetry is off whatever the environment says.
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
+
+
+def harden(workspace: str) -> None:
+    """What the command line does to its process first, for the process of a worker too.
+
+    Raises :class:`~schemas.errors.WorkspaceError` if ``workspace`` is none.
+    """
+    install_hooks()
+    install_safe_logging()
+    harden_process(Workspace.open(Path(workspace)).zone("tmp"))
 
 
 class Watcher:

@@ -14,7 +14,7 @@ from infra.containers import Member, open_deliveries
 from infra.inbox import recognise
 from infra.judge import judge
 from infra.periods import parse_period
-from infra.reading import PutBack, Reading, partyears, read_head
+from infra.reading import PutBack, Reading, partyears, read_head, refuse_forbidden
 from transforms.profile import profile_rules
 from transforms.records import CHUNK_BYTES, sniff_dialect
 
@@ -73,6 +73,7 @@ def check_file(
 def _check(member: Member, dataset: str | None, period: str | None) -> CheckResult:
     head = read_head(member.stream)
     dialect = sniff_dialect(head)
+    refuse_forbidden(dialect.header)
     found = recognise(member.name, dialect.header, partyears(head, dialect), dataset=dataset, period=period)
     reading = Reading(
         PutBack(head, member.stream), found.dataset, parse_period(found.period), "check", CHUNK_BYTES

@@ -19,9 +19,8 @@ from schemas.errors import UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
 # A comma is a thousands separator only where one belongs: "0,1" is a decimal comma, and no 1.
-_NUMBER = re.compile(
-    r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)?(?:(?<=[0-9])\.?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-)
+_WHOLE = r"(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)"
+_NUMBER = re.compile(rf"[+-]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 
 from infra.files import make_folder, storage_errors
+from infra.processes import is_alive
 from schemas.errors import (
     ContractDefinitionError,
     StorageFailed,
@@ -146,20 +147,10 @@ def sweep_spill(temp_folder: Path) -> int:
     removed = 0
     with storage_errors("the workspace's tmp folder"):
         for folder in sorted(temp_folder.glob(f"{SPILL_FOLDER}-*")):
-            if not _is_alive(int(folder.name.split("-")[1])):
+            if not is_alive(int(folder.name.split("-")[1])):
                 shutil.rmtree(folder)
                 removed += 1
     return removed
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def prove_spill_is_encrypted(

@@ -38,6 +38,16 @@ def storage_errors(what: str) -> Iterator[None]:
         raise storage_error(error, what) from None
 
 
+@contextmanager
+def private_by_default() -> Iterator[None]:
+    """What other libraries write inside (DuckLake's files and folders) is for the owner only, whatever the umask."""
+    before = os.umask(0o777 & ~FOLDER_MODE)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def make_folder(path: Path) -> Path:
     """Create ``path`` and its parents for the owner only, whatever the umask. Returns ``path``."""
     with storage_errors("a folder"):

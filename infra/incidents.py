@@ -26,6 +26,7 @@ from infra.audit import AuditLog
 from infra.audit_line import checked_code, is_count
 from infra.commit_points import commit_point
 from infra.files import make_folder, open_private, storage_errors, sync_folder
+from infra.processes import is_alive
 from schemas.errors import IntegrityError, UsageError
 from transforms.identifiers import refuse_identifiers
 
@@ -182,6 +183,7 @@ class Incident:
 
 _OBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+ -]*")
 _FILE = re.compile(r"incident-[0-9]{4,}\.json")
+PART = ".part"  # behind the id of the process that writes the entry
 _TO = "line manager, Information Asset Owner, security mailbox"
 
 
@@ -265,6 +267,20 @@ def list_incidents(folder: Path, *, only_open: bool = False) -> list[Incident]:
     return incidents
 
 
+def sweep(folder: Path) -> int:
+    """Remove what killed processes left of entries that they did not make; returns how many there were.
+
+    Raises :class:`StorageFailed`.
+    """
+    removed = 0
+    with storage_errors("the incident register"):
+        for part in sorted(folder.glob(f"*{PART}")):
+            if not is_alive(int(part.name.removesuffix(PART).rpartition(".")[2])):
+                part.unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
 def report_text(incident: Incident) -> str:
     """The immediate report of ``incident``: what, when, how, the steps. Holds no personal data."""
     when = incident.raised.strftime("%d %B %Y, %H:%M UTC")
@@ -333,7 +349,7 @@ def _enter(folder: Path, incident: Incident) -> Incident:
 
 def _write_new(path: Path, entry: Mapping[str, Any]) -> bool:
     """Write ``entry`` to a name that nothing has yet, whole or not at all; False if the name was taken."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     content = json.dumps(entry, sort_keys=True, indent=1).encode() + b"\n"
     with storage_errors("the incident register"):
         with os.fdopen(open_private(part), "wb") as stream:

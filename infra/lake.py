@@ -175,6 +175,10 @@ class Lake:
         connection = open_engine(memory_limit, temp_folder, preserve_order=True)
         try:
             _attach(connection, folder / CATALOG, folder, key, read_only=False)
+            with engine_errors("opening the lake for writing"):
+                # The other processor parses the next chunk. Two writing threads would each hold a row group of all
+                # columns, pass the memory limit and spill, and mix the order of the rows.
+                connection.execute("SET threads = 1")
             lake = cls(connection, folder, key)
             lake._prepare(row_group_rows)
             yield lake

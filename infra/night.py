@@ -18,14 +18,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from infra import linkage, publish, vault
+from infra import incidents, linkage, publish, vault
 from infra.audit import AuditLog
 from infra.code_version import code_version
 from infra.commit_points import commit_point
 from infra.computation import Computation, compute
 from infra.containers import Control
 from infra.engine import sweep_spill
-from infra.files import write_atomic
+from infra.files import private_by_default, write_atomic
 from infra.inbox import READY, recognise, waiting
 from infra.incidents import IncidentType, list_incidents, raise_incident
 from infra.ingest import Ingest, Source
@@ -36,7 +36,7 @@ from infra.officers import Officers
 from infra.periods import Period, parse_period, table_name
 from infra.publish import Publication
 from infra.purposes import require_purpose
-from infra.reading import checked_header, partyears
+from infra.reading import checked_header, partyears, refuse_forbidden
 from infra.receipts import Digest, Receipt, safe_name
 from infra.signing import canonical_json
 from infra.vault import folder_name
@@ -193,7 +193,11 @@ class Night:
         ]
         publish.sweep(self.workspace.zone("published"))
         self.lake.clean()
-        staged = self.landing.sweep() + sweep_spill(self.workspace.zone("tmp"))
+        staged = (
+            self.landing.sweep()
+            + sweep_spill(self.workspace.zone("tmp"))
+            + incidents.sweep(self.workspace.zone("incidents"))
+        )
         if swept or staged:
             self.audit.record(
                 "workspace.sweep", "workspace", purpose=self.purpose, counts={"removed": len(swept) + staged}
@@ -259,6 +263,7 @@ class Night:
 
     def _decide(self, name: str, head: bytes, stated: Stated) -> Decision:
         dialect = sniff_dialect(head)
+        refuse_forbidden(dialect.header)
         years = partyears(head, dialect)
         found = recognise(
             name,
@@ -560,7 +565,7 @@ def begin(
     audit = AuditLog(
         workspace.zone("audit"), clock, person, role, second_sink=Path(second) if second else None
     )
-    with workspace.writer_lock():
+    with private_by_default(), workspace.writer_lock():
         yield Night(
             workspace,
             keyring,

@@ -6,7 +6,7 @@ beyond a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,15 @@ from infra.periods import Period
 from schemas.code_lists import code_list
 from schemas.contract import Contract
 from schemas.errors import DeliveryRefused, ForbiddenColumn
-from schemas.loader import HeaderMatch, fold_header, match_header, select_contract
+from schemas.loader import (
+    SAFE_NAME,
+    HeaderMatch,
+    fold_header,
+    forbidden_columns,
+    load_contracts,
+    match_header,
+    select_contract,
+)
 from transforms.measure import add_counts, later_duplicates, whole_delivery_counts
 from transforms.plan import ChunkPlan, ChunkResult, compile_plan
 from transforms.profile import Volumes, assemble_profile, readable_rows_rule
@@ -85,20 +93,46 @@ def read_head(stream: Readable, size: int = HEAD_BYTES) -> bytes:
     return b"".join(parts)
 
 
+def refuse_forbidden(header: Sequence[str]) -> None:
+    """Raises :class:`ForbiddenColumn` for a name or address column, whatever else is wrong with the header.
+
+    Asked before anything else of a delivery: a file of names whose dataset nobody recognises may not lie about
+    either. A name is shown if most of the header is known to some contract, for else it may be a value.
+    """
+    policy = forbidden_columns()
+    folded = [fold_header(name) for name in header]
+    found = [position for position, name in enumerate(folded) if policy.match(name) is not None]
+    if not found:
+        return
+    known = {name for contract in load_contracts().values() for name in contract.by_header}
+    is_header = 2 * sum(name in known for name in folded) >= len(folded)
+    raise _forbidden(
+        [
+            folded[position] if is_header and SAFE_NAME.match(folded[position]) else f"column {position + 1}"
+            for position in found
+        ]
+    )
+
+
+def _forbidden(labels: Sequence[str]) -> ForbiddenColumn:
+    return ForbiddenColumn(
+        f"the delivery has {len(labels)} column(s) that must never be delivered: {', '.join(labels)}",
+        next_step="nothing of it is kept, and landing it raises an incident; tell the sender to send it again "
+        "without them",
+    )
+
+
 def checked_header(dataset: str, dialect: Dialect) -> tuple[Contract, HeaderMatch]:
     """The contract and the columns of a delivered header.
 
     Raises :class:`ForbiddenColumn` for a name or address column, :class:`DeliveryRefused` for unknown, missing or
     doubled ones. Names are shown only where they cannot be values (see :func:`schemas.loader.match_header`).
     """
+    refuse_forbidden(dialect.header)
     contract = select_contract(dataset, dialect.header)
     match = match_header(contract, dialect.header)
     if match.forbidden:
-        raise ForbiddenColumn(
-            f"the delivery has {len(match.forbidden)} column(s) that must never be delivered: "
-            f"{', '.join(match.forbidden)}",
-            next_step="nothing was kept; an incident was raised; tell the sender to send it again without them",
-        )
+        raise _forbidden(match.forbidden)
     problems = []
     if match.unknown:
         problems.append(f"unknown: {', '.join(match.unknown_labels[:12])}")

@@ -331,10 +331,15 @@ def _threshold(mix: RiskMix, cases: int, rate: float, odds_ratio: float) -> floa
     if excess(lowest) <= 0:
         return _up(lowest)
     # Each run from zero reaches h with probability exp(-h) at most (the likelihood ratio is a martingale), and
-    # there are no more runs than cases: beyond ln(cases / rate) there is nothing to look for.
-    low, high = lowest, min(2 * lowest, log(cases / rate) + lowest)
-    while excess(high) > 0:
+    # there are no more runs than cases: ln(cases / rate) is always enough.
+    enough = max(log(cases / rate), lowest)
+    low, high = lowest, 2 * lowest
+    while high < enough and excess(high) > 0:
         low, high = high, 1.5 * high
+    if high >= enough:
+        high = enough
+        if excess(high) > 0:
+            return _up(high)
     return _up(float(brentq(excess, low, high, xtol=0.0005)))
 
 

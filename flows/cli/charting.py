@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import typer
 
@@ -42,15 +43,15 @@ def cusum(
     """Risk-adjusted cumulative sum of any file with outcomes (0 or 1) and risks."""
     if reset not in RESETS or form != "csv":
         raise UsageError("--reset is zero, half or none, and --format is csv")
-    taken: Reset = reset  # type: ignore[assignment]
+    after = cast(Reset, reset)
     cases = read_cases(file, outcome, risk)
     weights = case_weights(cases["outcome"].to_numpy(), cases["risk"].to_numpy(), odds_ratio)
     if threshold is not None:
-        typer.echo(render_csv(chart(weights, threshold, taken)), nl=False)
+        typer.echo(render_csv(chart(weights, threshold, after)), nl=False)
         return
     mix = RiskMix.of(cases["risk"].to_numpy())
     computed = threshold_for(mix, cases.height, false_alarm_rate, odds_ratio)
-    typer.echo(render_csv(chart(weights, computed, taken), false_alarm_rate), nl=False)
+    typer.echo(render_csv(chart(weights, computed, after), false_alarm_rate), nl=False)
 
 
 def register(app: typer.Typer) -> None:

@@ -34,7 +34,7 @@ from infra.workspace import Workspace
 from tests.security.sweep import Canary, Sweep
 from tests.support.command_line import Ran, wardwatch
 from tests.support.small_deliveries import Text, small
-from tests.support.workspaces import Extracts, keyring, recipient, settle, tree
+from tests.support.workspaces import Clock, Extracts, keyring, recipient, settle, tree
 
 NAME = "NIC359603_HES_APC_202199.txt"
 NUL_ROWS = 30  # of the forty: most of them
@@ -195,6 +195,30 @@ BAD = [
     Bad(
         "an address column, encrypted",
         lambda m: m.sealed(m.text.with_column("Address Line 1", "1 Wardwatchcanary").bytes()),
+        11,
+        FORBIDDEN,
+        incident=IncidentType.OVER_DELIVERY,
+    ),
+    Bad(
+        "a name column in a file of nobody knows what",
+        lambda m: b"NUMBER,SURNAME,X\n1,Wardwatchcanary,2\n",
+        11,
+        FORBIDDEN,
+        name="patients.csv",
+        incident=IncidentType.OVER_DELIVERY,
+        says="column 2",
+    ),
+    Bad(
+        "a name column and no person id",
+        lambda m: m.text.without("TOKEN_PERSON_ID").with_column("SURNAME", "Wardwatchcanary").bytes(),
+        11,
+        FORBIDDEN,
+        incident=IncidentType.OVER_DELIVERY,
+        says="SURNAME",
+    ),
+    Bad(
+        "a name column and broken records",
+        lambda m: m.text.with_column("SURNAME", '"Wardwatchcanary\n').bytes(),
         11,
         FORBIDDEN,
         incident=IncidentType.OVER_DELIVERY,
@@ -523,9 +547,9 @@ def inbox(
         if not path.is_symlink():
             settle(path)
     bench = Bench(workspace, making, root.parent, Sweep(secrets(making.text)))
-    first = wardwatch(root, "nightly")
+    first = wardwatch(root, "nightly", clock=Clock().later(days=1))
     incidents = [incident_types(workspace)]
-    second = wardwatch(root, "nightly")
+    second = wardwatch(root, "nightly", clock=Clock().later(days=2))
     incidents.append(incident_types(workspace)[len(incidents[0]) :])
     rows = committed_deliveries(
         workspace.zone("lake"), keyring(workspace).lake_metadata_key, workspace.zone("tmp")
@@ -663,7 +687,7 @@ def judged(
     for name, content in files.items():
         (workspace.zone("inbox") / name).write_bytes(content)
         settle(workspace.zone("inbox") / name)
-    first = wardwatch(root, "nightly")
+    first = wardwatch(root, "nightly", clock=Clock().later(days=1))
     key, tmp = keyring(workspace).lake_metadata_key, workspace.zone("tmp")
     rows = committed_deliveries(workspace.zone("lake"), key, tmp)
     by_name = {
@@ -678,7 +702,7 @@ def judged(
             quarantine.setdefault(delivery, []).append((ordinal, rule))
     with pytest.MonkeyPatch.context() as forbidding:
         forbidding.setattr(Landing, "open_plaintext", _nobody_reads)
-        second = wardwatch(root, "nightly")
+        second = wardwatch(root, "nightly", clock=Clock().later(days=2))
     search = Sweep([*apc.secrets(), *op.secrets(), Canary("date", "31/02/2022")])
     return Judged(workspace, by_name, quarantine, first, second, wardwatch(root, "status"), search)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from infra import publish
+from infra.incidents import list_incidents
 from infra.workspace import Workspace
 from tests.support.convergence import published_result
 from tests.support.workspaces import EVENING, Clock, Extracts, drop, night, settle
@@ -37,8 +38,8 @@ class Scenario:
 
 
 def _prepare_night(workspace: Workspace, plain: Extracts) -> None:
-    """A second night that has everything to do: a later month in place of an earlier one, a newer snapshot of deaths, a file with a column of names, landing windows that end, and
-    an earlier run to remove."""
+    """A second night that has everything to do: a later month in place of an earlier one, a newer snapshot of
+    deaths, a file with a column of names, landing windows that end, and an earlier run to remove."""
     change_settings(workspace, keep_runs=1)
     drop(workspace, plain.named("HES_APC_202209"), before=SECOND_NIGHT)
     deaths = plain.one("CIVIL_DEATHS").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -48,6 +49,17 @@ def _prepare_night(workspace: Workspace, plain: Extracts) -> None:
 
 def _night(workspace: Workspace, moment: datetime) -> None:
     night(workspace, Clock(moment))
+
+
+def _after_night(workspace: Workspace) -> dict[str, str]:
+    """What is published, what stays in the inbox, and the incidents: one for the file with names, for it to be
+    known, and one only, however often the night was begun."""
+    found = list_incidents(workspace.zone("incidents"))
+    return {
+        **published_result(workspace.zone("published")),
+        "inbox": " ".join(sorted(path.name for path in workspace.zone("inbox").iterdir())),
+        "incidents": " ".join(f"{incident.type.value} {incident.object}" for incident in found),
+    }
 
 
 # The release ------------------------------------------------------------------------------------------
@@ -74,7 +86,7 @@ def _release(workspace: Workspace, moment: datetime) -> None:
 
 
 SCENARIOS = {
-    "night": Scenario(_prepare_night, _night, lambda w: published_result(w.zone("published"))),
+    "night": Scenario(_prepare_night, _night, _after_night),
     "release": Scenario(
         lambda _workspace, _plain: None,
         _release,

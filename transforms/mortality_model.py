@@ -1,0 +1,363 @@
+"""The mortality model: how likely a patient is to die within 30 days, given diagnosis group and case mix.
+
+One logistic regression per diagnosis group on covariate patterns (:mod:`transforms.case_mix`), fitted by maximum
+likelihood on the grouped counts, which gives the coefficients of a fit on the records themselves. It follows that in
+every group, and in every level of every factor, expected deaths add up to the deaths observed.
+
+Sparse levels are merged before the fit, by a rule that depends on nothing but the counts (reasons:
+``infra/decisions/0120-case-mix-model.md``):
+
+1. A level is sparse if it has fewer deaths or fewer survivors than its factor's minimum.
+2. The sparsest level (smallest of its deaths and its survivors; then fewest spells; then as listed) is merged
+   with the sparser of its neighbours. A level without neighbours, and a level marked *otherwise*, is merged with the
+   factor's reference level. This is repeated until no level is sparse or one is left, and the factor drops out.
+3. The reference level of a factor is the one with the most deaths (then most spells; then as listed).
+4. A column that the columns before it determine (two factors that divide the group alike) is left out: its effect
+   is that of the others.
+5. Where the fit still does not converge, combinations of levels hold no deaths or no survivors and a coefficient
+   runs to infinity; the level whose coefficient has gone furthest is merged by rule 2, and the group fitted again.
+6. A group in which nobody or everybody died has no model; all its records are expected to die at the group's rate.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from schemas.errors import UsageError
+from schemas.shmi_reference import CaseMix, Factor
+from transforms.case_mix import GROUP, combine
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+INTERCEPT: Final = "intercept"
+ALL: Final = "all"
+COEFFICIENTS: Final = {
+    GROUP: pl.Int64(),
+    "factor": pl.String(),
+    "level": pl.String(),
+    "merged_into": pl.String(),
+    "role": pl.String(),
+    "coefficient": pl.Float64(),
+    "standard_error": pl.Float64(),
+    "spells": pl.Int64(),
+    "deaths": pl.Int64(),
+}
+MAXIMUM_ITERATIONS: Final = 30
+"""A fit that converges does so in ten; one that runs to infinity adds about one to a coefficient each time."""
+TOLERANCE: Final = 1e-8
+"""Largest change of a coefficient in the last step. Steps shrink quadratically, so the next is below rounding."""
+LARGEST_EXPONENT: Final = 700.0
+
+
+def fit_models(patterns: pl.DataFrame, mix: CaseMix) -> pl.DataFrame:
+    """The model of every diagnosis group that has patterns, as one table of coefficients.
+
+    ``patterns``: diagnosis_group, the factors of ``mix`` (Enum or text), spells, deaths; further columns (provider) are
+    summed over. The result depends neither on the order of the rows nor on how the records were divided.
+
+    Returns, by group, an intercept (factor ``intercept``, level ``all``) and each level of each factor in their order:
+    diagnosis_group, factor, level, merged_into, role, coefficient (log odds ratio against the reference level),
+    standard_error, spells, deaths. ``merged_into`` names the level that speaks for a merged one; coefficient, error and
+    role are then those of that level, spells and deaths its own. ``role``: ``estimated``; ``reference`` (0, no
+    error); ``determined`` by the factors before it (0, no error); ``rate`` in a group without a model, where there are
+    no coefficients and deaths over spells of the intercept is the rate.
+
+    Raises :class:`UsageError` for patterns that :func:`transforms.case_mix.combine` refuses.
+    """
+    whole = combine([patterns], mix)
+    rows: list[dict[str, Any]] = []
+    for part in whole.partition_by(GROUP, maintain_order=True):
+        levels = np.column_stack([part[name].to_physical().to_numpy() for name in mix.factor_names]).astype(
+            np.int64
+        )
+        counts = _Counts(levels, part["spells"].to_numpy(), part["deaths"].to_numpy())
+        rows += [{GROUP: part[GROUP][0], **row} for row in _group_rows(counts, mix.factors)]
+    return pl.DataFrame(rows, schema=COEFFICIENTS)
+
+
+def expected(patterns: pl.DataFrame, coefficients: pl.DataFrame) -> pl.DataFrame:
+    """``patterns`` with ``expected`` (Float64): spells times the probability of death of their diagnosis group and
+    levels. Rows and their order stay.
+
+    ``coefficients``: of :func:`fit_models`. Raises :class:`UsageError` for patterns of a group without
+    coefficients or with a level that the coefficients do not have.
+    """
+    start = coefficients.filter(pl.col("factor") == INTERCEPT).select(
+        GROUP, _rate=pl.col("deaths") / pl.col("spells"), _intercept="coefficient"
+    )
+    work = patterns.join(start, on=GROUP, how="left", maintain_order="left")
+    without = work["_rate"].null_count()
+    if without:
+        raise UsageError(f"{without} patterns of diagnosis groups that have no model")
+    factors = (
+        coefficients.filter(pl.col("factor") != INTERCEPT)["factor"].unique(maintain_order=True).to_list()
+    )
+    missing = sorted(set(factors) - set(patterns.columns))
+    if missing:
+        raise UsageError(f"patterns without the column(s) {', '.join(missing)}")
+    for name in factors:
+        part = coefficients.filter(pl.col("factor") == name).select(
+            GROUP, "level", pl.col("coefficient").alias(f"_of_{name}"), _known=pl.lit(True)
+        )
+        work = (
+            work.with_columns(level=pl.col(name).cast(pl.String))
+            .join(part, on=[GROUP, "level"], how="left", maintain_order="left")
+            .drop("level")
+        )
+        unknown = work["_known"].null_count()
+        if unknown:
+            raise UsageError(f"{unknown} patterns with a {name} that the model does not know")
+        work = work.drop("_known")
+    # One factor after the other, so that the sum is rounded the same way in every run.
+    score = pl.col("_intercept")
+    for name in factors:
+        score = score + pl.col(f"_of_{name}")
+    score = score.clip(-LARGEST_EXPONENT, LARGEST_EXPONENT)
+    probability = pl.when(pl.col("_intercept").is_null()).then("_rate").otherwise(1 / (1 + (-score).exp()))
+    return work.select(*patterns.columns, expected=pl.col("spells") * probability)
+
+
+# Merging ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Blocks:
+    """The levels of one factor in one group: which stand together. ``of`` holds the block of each level, named by its
+    first level; ``spells`` and ``deaths`` are counts per level."""
+
+    factor: Factor
+    of: list[int]
+    spells: Integers
+    deaths: Integers
+
+    def members(self, block: int) -> list[int]:
+        return [level for level, own in enumerate(self.of) if own == block]
+
+    @property
+    def blocks(self) -> list[int]:
+        return sorted(set(self.of))
+
+    def count(self, block: int) -> tuple[int, int]:
+        """Spells and deaths of a block."""
+        members = self.members(block)
+        return int(self.spells[members].sum()), int(self.deaths[members].sum())
+
+    def scarcity(self, block: int) -> tuple[int, int, int]:
+        """Sorts the sparsest block first."""
+        spells, deaths = self.count(block)
+        return min(deaths, spells - deaths), spells, block
+
+    def is_sparse(self, block: int) -> bool:
+        spells, deaths = self.count(block)
+        return deaths < self.factor.minimum_deaths or spells - deaths < self.factor.minimum_survivors
+
+    def reference(self, without: int | None = None) -> int:
+        """The block with the most deaths, of those that are not ``without``."""
+        others = [block for block in self.blocks if block != without]
+        return min(others, key=lambda block: (-self.count(block)[1], -self.count(block)[0], block))
+
+    def speaker(self, block: int) -> int:
+        """The level that a block is called by: the one with the most deaths."""
+        return min(self.members(block), key=lambda level: (-self.deaths[level], -self.spells[level], level))
+
+    def merge(self, block: int) -> None:
+        """Rule 2 of the module, for one block."""
+        other = min(self._neighbours(block), key=self.scarcity, default=self.reference(without=block))
+        first = min(block, other)
+        self.of = [first if own in (block, other) else own for own in self.of]
+
+    def _neighbours(self, block: int) -> list[int]:
+        names = self.factor.level_names
+        line = [names.index(name) for name in self.factor.neighbours]
+        places = [place for place, level in enumerate(line) if self.of[level] == block]
+        # A level that has no neighbours may have joined the block: then its neighbours are those of the others.
+        beside = {place + step for place in places for step in (-1, 1)}
+        if self.factor.order == "cyclic":
+            beside = {place % len(line) for place in beside}
+        found = {self.of[line[place]] for place in beside if 0 <= place < len(line)}
+        return sorted(found - {block})
+
+    def merge_sparse(self) -> None:
+        while len(self.blocks) > 1:
+            sparse = [block for block in self.blocks if self.is_sparse(block)]
+            if not sparse:
+                return
+            self.merge(min(sparse, key=self.scarcity))
+
+
+# Fitting ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """The patterns of one group: ``levels`` (patterns x factors), spells and deaths."""
+
+    levels: Integers
+    spells: Integers
+    deaths: Integers
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The indicator of one block of one factor."""
+
+    factor: int
+    block: int
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Coefficient and standard error of the intercept (None) and of each column that was fitted."""
+
+    values: dict[_Column | None, tuple[float, float]]
+    converged: bool
+
+
+def _group_rows(counts: _Counts, factors: Sequence[Factor]) -> list[dict[str, Any]]:
+    spells, deaths = int(counts.spells.sum()), int(counts.deaths.sum())
+    merged = [_blocks(counts, place, factor) for place, factor in enumerate(factors)]
+    fit = _settled(counts, merged) if 0 < deaths < spells else None
+    return _rows(merged, fit, spells, deaths)
+
+
+def _settled(counts: _Counts, merged: Sequence[_Blocks]) -> _Fit:
+    """The fit after as much merging as it takes (rules 1, 2 and 5); ``merged`` is changed."""
+    for blocks in merged:
+        blocks.merge_sparse()
+    fit = _fit(counts, merged)
+    while not fit.converged:
+        far = {column: value for column, (value, _) in fit.values.items() if column is not None}
+        furthest = max(far, key=lambda column: (far[column], -column.factor, -column.block))
+        merged[furthest.factor].merge(furthest.block)
+        fit = _fit(counts, merged)
+    return fit
+
+
+def _blocks(counts: _Counts, place: int, factor: Factor) -> _Blocks:
+    size = len(factor.level_names)
+    level = counts.levels[:, place]
+    return _Blocks(
+        factor=factor,
+        of=list(range(size)),
+        spells=_sums(level, counts.spells, size),
+        deaths=_sums(level, counts.deaths, size),
+    )
+
+
+def _sums(place: Integers, number: Integers, size: int) -> Integers:
+    sums = np.zeros(size, dtype=np.int64)
+    np.add.at(sums, place, number)
+    return sums
+
+
+def _columns(merged: Sequence[_Blocks]) -> list[_Column]:
+    return [
+        _Column(place, block)
+        for place, blocks in enumerate(merged)
+        for block in blocks.blocks
+        if block != blocks.reference()
+    ]
+
+
+def _fit(counts: _Counts, merged: Sequence[_Blocks]) -> _Fit:
+    """Maximum likelihood on the patterns that merging leaves. Not converged: the values are how far each went."""
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    block_of = [np.asarray(blocks.of, dtype=np.int64) for blocks in merged]
+    held = np.column_stack([own[counts.levels[:, place]] for place, own in enumerate(block_of)])
+    different, where = np.unique(held, axis=0, return_inverse=True)
+    spells = _sums(where.reshape(-1), counts.spells, len(different))
+    deaths = _sums(where.reshape(-1), counts.deaths, len(different))
+    columns = _columns(merged)
+    design = np.column_stack(
+        [np.ones(len(different)), *(different[:, column.factor] == column.block for column in columns)]
+    ).astype(np.float64)
+    kept = _independent(design)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            result = GLM(np.column_stack([deaths, spells - deaths]), design[:, kept], family=Binomial()).fit(
+                maxiter=MAXIMUM_ITERATIONS, tol=TOLERANCE, tol_criterion="params"
+            )
+            values = np.asarray(result.params, dtype=np.float64)
+            errors = np.asarray(result.bse, dtype=np.float64)
+            converged = bool(result.converged) and bool(
+                np.isfinite(values).all() and np.isfinite(errors).all()
+            )
+        except (np.linalg.LinAlgError, ValueError, FloatingPointError):
+            values = errors = np.full(len(kept), np.inf)
+            converged = False
+    names: list[_Column | None] = [None, *columns]
+    if not converged:
+        values = np.where(np.isfinite(values), np.abs(values), np.inf)
+    fitted = zip((names[place] for place in kept), values.tolist(), errors.tolist(), strict=True)
+    return _Fit({name: (value, error) for name, value, error in fitted}, converged)
+
+
+def _independent(design: Floats) -> list[int]:
+    """The columns that those before them do not determine."""
+    kept = list(range(design.shape[1]))
+    while True:
+        # A column that is a sum of others has nothing left on the diagonal; what comes after it is not to be trusted,
+        # so only the first is taken out at a time.
+        diagonal = np.abs(np.diag(np.linalg.qr(design[:, kept], mode="r")))
+        size = np.sqrt((design[:, kept] ** 2).sum(axis=0))
+        rank_ends = len(diagonal)
+        gone = [place for place in range(rank_ends) if diagonal[place] <= 1e-9 * size[place]]
+        if not gone and rank_ends == len(kept):
+            return kept
+        kept.pop(gone[0] if gone else rank_ends)
+
+
+def _rows(merged: Sequence[_Blocks], fit: _Fit | None, spells: int, deaths: int) -> list[dict[str, Any]]:
+    start = (None, None) if fit is None else fit.values[None]
+    rows = [_row(INTERCEPT, ALL, None, "rate" if fit is None else "estimated", start, spells, deaths)]
+    for place, blocks in enumerate(merged):
+        names = blocks.factor.level_names
+        reference = blocks.reference()
+        for level, name in enumerate(names):
+            block = blocks.of[level]
+            speaker = blocks.speaker(block)
+            value: tuple[float | None, float | None] = (0.0, None)
+            if fit is None:
+                role, value = "rate", (None, None)
+            elif block == reference:
+                role = "reference"
+            elif (column := _Column(place, block)) in fit.values:
+                role, value = "estimated", fit.values[column]
+            else:
+                role = "determined"
+            into = names[speaker] if fit is not None and speaker != level else None
+            counted = int(blocks.spells[level]), int(blocks.deaths[level])
+            rows.append(_row(blocks.factor.name, name, into, role, value, *counted))
+    return rows
+
+
+def _row(
+    factor: str,
+    level: str,
+    into: str | None,
+    role: str,
+    value: tuple[float | None, float | None],
+    spells: int,
+    deaths: int,
+) -> dict[str, Any]:
+    return {
+        "factor": factor,
+        "level": level,
+        "merged_into": into,
+        "role": role,
+        "coefficient": value[0],
+        "standard_error": value[1],
+        "spells": spells,
+        "deaths": deaths,
+    }
