@@ -253,12 +253,13 @@ def false_alarm_probability(
     power = _transition(mix, _positive(threshold), check_odds_ratio(odds_ratio))
     silent = np.ones(len(power))
     left = _whole(cases)
-    while left:
-        if left & 1:
+    # Squaring halves what is left to do and costs as much as a matrix has rows of plain steps.
+    while left > len(power):
+        if left % 2:
             silent = power @ silent
-        left >>= 1
-        if left:
-            power = power @ power
+        power, left = power @ power, left // 2
+    for _ in range(left):
+        silent = power @ silent
     return float(np.clip(1 - silent[0], 0.0, 1.0))
 
 
