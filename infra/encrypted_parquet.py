@@ -12,14 +12,16 @@ for another of the same place: callers bind files by a digest in a signed manife
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from infra.files import open_private, storage_errors
+from infra.files import open_private, storage_error, storage_errors
 from schemas.errors import IntegrityError, StorageFailed, UsageError
 
 KEY_BYTES = 32
@@ -84,8 +86,11 @@ def encode_to_file(
                     statistics=False,
                     encryption=properties,
                 )
-            except pl.exceptions.PolarsError:
-                raise StorageFailed("an encrypted table could not be written") from None
+            except pl.exceptions.PolarsError as error:
+                # What the system said comes as text alone.
+                full = os.strerror(errno.ENOSPC) in str(error)
+                number = errno.ENOSPC if full else errno.EIO
+                raise storage_error(OSError(number, ""), "an encrypted table") from None
         with open(path, "rb") as written, mmap.mmap(written.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if not wholly_encrypted(content):
                 raise IntegrityError("the Parquet writer left a column unencrypted; nothing was kept")

@@ -47,7 +47,7 @@ def engine_errors(doing: str) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         # Also what DuckDB says when the spill folder's disk is full.
-        if "No space left" in str(error) or "max_temp_directory_size" in str(error):
+        if out_of_space(error) or "max_temp_directory_size" in str(error):
             raise StorageFull(
                 f"{doing}: no space left for temporary files",
                 next_step="free space on the disk of the workspace's tmp folder and run again",
@@ -61,17 +61,23 @@ def engine_errors(doing: str) -> Iterator[None]:
             f"{doing}: the query does not fit the tables it reads ({kind} error)",
             next_step="compare the query with the tables of the engine",
         ) from None
-    except duckdb.IOException as error:
-        if "No space left" in str(error):
+    except duckdb.Error as error:
+        # A full disk comes as an input/output error while writing and as an error of the transaction at its commit.
+        if out_of_space(error):
             raise StorageFull(
                 f"{doing}: no space left on the disk",
                 next_step="free space on the workspace's disk and run again; nothing was half kept",
             ) from None
-        raise StorageFailed(
-            f"{doing}: a file could not be read or written", next_step="check the disk and run again"
-        ) from None
-    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException):
+            raise StorageFailed(
+                f"{doing}: a file could not be read or written", next_step="check the disk and run again"
+            ) from None
         raise WardwatchError(f"{doing}: the engine stopped ({type(error).__name__})") from None
+
+
+def out_of_space(error: duckdb.Error) -> bool:
+    """Whether DuckDB says that a disk is full: it has no error of its own for that."""
+    return "No space left" in str(error)
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from schemas.errors import StorageFailed, StorageFull, WardwatchError
@@ -46,6 +47,20 @@ def private_by_default() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+@contextmanager
+def removed_on_error(part: Path) -> Iterator[None]:
+    """Take away the unfinished file or folder ``part`` if anything goes wrong inside: on a full disk it is part
+    of the trouble. A kill leaves it to be written over or swept."""
+    try:
+        yield
+    except BaseException:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def make_folder(path: Path) -> Path:
@@ -91,7 +106,9 @@ def open_private(path: Path) -> int:
 def write_atomic(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``: all of it or nothing, also after a kill or a power cut."""
     part = path.with_name(path.name + ".part")
-    with storage_errors(path.parent.name):
+    # A hidden folder is one that is being built: its zone says more.
+    place = next(folder.name for folder in path.absolute().parents if not folder.name.startswith("."))
+    with storage_errors(place), removed_on_error(part):
         with os.fdopen(open_private(part), "wb") as stream:
             stream.write(content)
             stream.flush()

@@ -25,7 +25,7 @@ from typing import Any
 from infra.audit import AuditLog
 from infra.audit_line import checked_code, is_count
 from infra.commit_points import commit_point
-from infra.files import make_folder, open_private, storage_errors, sync_folder
+from infra.files import make_folder, open_private, removed_on_error, storage_errors, sync_folder
 from infra.processes import is_alive
 from schemas.errors import IntegrityError, UsageError
 from transforms.identifiers import refuse_identifiers
@@ -352,7 +352,7 @@ def _write_new(path: Path, entry: Mapping[str, Any]) -> bool:
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     content = json.dumps(entry, sort_keys=True, indent=1).encode() + b"\n"
     with storage_errors("the incident register"):
-        with os.fdopen(open_private(part), "wb") as stream:
+        with removed_on_error(part), os.fdopen(open_private(part), "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -97,7 +97,7 @@ class _Chunks:
     def _run(self) -> None:
         try:
             for result in self._make():
-                if not self._put(result.lake):
+                if not self._put(result.coded):
                     return
         except BaseException as error:
             self.failure = error
@@ -223,7 +223,9 @@ class Ingest:
             try:
                 with self._lake.transaction():
                     if table:
-                        self._lake.replace_table(table, plan.lake_columns, work.frames())
+                        self._lake.replace_table(
+                            table, plan.coded_columns, work.frames(), plan.null_columns
+                        )
                     else:
                         for _frame in work.frames():
                             pass
@@ -275,7 +277,7 @@ class Ingest:
                     )
                 )
             if isinstance(linkage, PairsWriter):
-                linkage.add(result.lake.select(pl.col("old_person_token").alias("token"), "person_token"))
+                linkage.add(result.coded.select(pl.col("old_person_token").alias("token"), "person_token"))
             self._progress(reading.plan.delivery_id, reading.totals.rows_in)
             yield result
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -29,12 +29,22 @@ import pyarrow as pa
 
 from infra.commit_points import commit_point
 from infra.engine import engine_errors, open_engine
-from infra.files import FILE_MODE, make_folder, storage_errors, sync_file, sync_folder
+from infra.files import (
+    FILE_MODE,
+    make_folder,
+    removed_on_error,
+    storage_errors,
+    sync_file,
+    sync_folder,
+)
 from schemas.errors import IntegrityError, WorkspaceError
 from schemas.loader import load_contracts
-from schemas.tables import LakeColumn, comment_statements, create_table
+from schemas.tables import LakeColumn, comment_statements, create_table, lake_columns
+from transforms.split import STATE_CODE_TYPE, STATE_CODES, STATE_SUFFIX
+from transforms.typing_fields import NULL, VALID
 
 CATALOG = "catalog.ducklake"
+DATA = "data"
 READER_CATALOG = "catalog.reader.ducklake"
 
 # Files that no catalog names are from a killed run. A live writer's files are not in the catalog either until
@@ -222,7 +232,7 @@ class Lake:
         if target.exists() and filecmp.cmp(source, target, shallow=False):
             return
         part = target.with_name(target.name + ".part")
-        with storage_errors("the readers' copy of the lake catalog"):
+        with storage_errors("the readers' copy of the lake catalog"), removed_on_error(part):
             shutil.copyfile(source, part)
             sync_file(part)
             commit_point("lake.reader_copy.before")
@@ -237,12 +247,16 @@ class Lake:
         table: str,
         columns: Sequence[LakeColumn],
         batches: Iterable[pl.DataFrame],
+        null_columns: Collection[str] = (),
     ) -> None:
         """Inside :meth:`transaction`: replace ``table`` by the rows of ``batches``, in their order.
 
-        ``batches`` is pulled while DuckDB writes, so nothing is held beyond a few chunks.
+        ``batches`` is pulled while DuckDB writes, so nothing is held beyond a few chunks. ``null_columns``: those
+        that hold nothing but null. They are not written: the table has them, its files do not. (Only a column
+        that no file has may be added so: with a column that a second file has, DuckLake counts wrongly.)
         """
-        schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
+        written = [column for column in columns if column.name not in null_columns]
+        schema = pa.schema([(column.name, _arrow_type(column)) for column in written])
         reader = pa.RecordBatchReader.from_batches(schema, _record_batches(batches, schema))
         with engine_errors(f"writing the lake table {table}"):
             self._connection.execute(f"DROP TABLE IF EXISTS lake.{table}")
@@ -251,25 +265,45 @@ class Lake:
                 self._connection.execute(f"CREATE TABLE lake.{table} AS SELECT * FROM incoming")
             finally:
                 self._connection.unregister("incoming")
+            for column in columns:
+                if column.name in null_columns:
+                    self._connection.execute(
+                        f'ALTER TABLE lake.{table} ADD COLUMN "{column.name}" {column.duckdb_type}'
+                    )
             for statement in comment_statements(f"lake.{table}", columns):
                 self._connection.execute(statement)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """One transaction of the lake: all of it or, on any error, nothing."""
+        before = self._data_files()
         with engine_errors("beginning a lake transaction"):
             self._connection.execute("BEGIN")
         try:
             yield
-            commit_point("lake.commit.before")
+        except BaseException:
+            self._roll_back()
+            # The rollback takes away what was written, but not the file whose writing failed.
+            for path in self._data_files() - before:
+                path.unlink(missing_ok=True)
+            raise
+        commit_point("lake.commit.before")
+        try:
             with engine_errors("committing to the lake"):
                 self._connection.execute("COMMIT")
         except BaseException:
-            # A transaction that failed while writing is closed already.
-            with engine_errors("rolling back"), suppress(duckdb.TransactionException):
-                self._connection.execute("ROLLBACK")
+            # Perhaps it is committed all the same, so no file is touched: the next run looks for the row.
+            self._roll_back()
             raise
         commit_point("lake.commit.after")
+
+    def _roll_back(self) -> None:
+        # A transaction that failed while writing is closed already, and its error is the one to be told.
+        with suppress(duckdb.Error):
+            self._connection.execute("ROLLBACK")
+
+    def _data_files(self) -> set[Path]:
+        return {path for path in (self._folder / DATA).rglob("*") if path.is_file()}
 
     def write_books(self, delivery: CommittedDelivery, books: Books) -> None:
         """Inside :meth:`transaction`: the delivery row, and what goes with it; the commit mark."""
@@ -298,17 +332,27 @@ class Lake:
             execute(f"INSERT INTO lake.delivery VALUES ({slots})", values)
 
     def rebuild_views(self) -> None:
-        """Inside :meth:`transaction`: each dataset's name as a view over its tables, in a fixed order."""
-        tables: dict[str, list[str]] = {}
+        """Inside :meth:`transaction`: each dataset's name as a view over its tables, in a fixed order.
+
+        The view gives the columns in the order of the contract and the states as text.
+        """
+        selects: dict[str, list[str]] = {}
+        types: dict[str, dict[str, str]] = {}
         with engine_errors("reading the lake's tables"):
             rows = self._connection.execute(
-                "SELECT dataset, table_name FROM lake.delivery WHERE table_name <> '' ORDER BY 1, 2"
+                "SELECT dataset, table_name, contract FROM lake.delivery WHERE table_name <> '' ORDER BY 1, 2"
             ).fetchall()
-        for dataset, table in rows:
-            tables.setdefault(dataset, []).append(table)
+            for table, column, kind in self._connection.execute(
+                "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'lake' "
+                "ORDER BY table_name, column_index"
+            ).fetchall():
+                types.setdefault(table, {})[column] = kind
+        for dataset, table, contract in rows:
+            columns = _select_list(types[table], _contract_order(contract))
+            selects.setdefault(dataset, []).append(f"SELECT {columns} FROM lake.{table}")
         with engine_errors("renewing the lake's views"):
-            for dataset, names in tables.items():
-                union = " UNION ALL BY NAME ".join(f"SELECT * FROM lake.{name}" for name in names)
+            for dataset, parts in selects.items():
+                union = " UNION ALL BY NAME ".join(parts)
                 self._connection.execute(f"CREATE OR REPLACE VIEW lake.{dataset} AS {union}")
 
     # Reading
@@ -377,7 +421,7 @@ def _attach(
     connection: duckdb.DuckDBPyConnection, catalog: Path, folder: Path, key: str, *, read_only: bool
 ) -> None:
     """Attach the lake. The statement holds the key, so no error of it is ever passed on."""
-    data = make_folder(folder / "data")
+    data = make_folder(folder / DATA)
     options = f"DATA_PATH {_text(str(data) + os.sep)}, META_ENCRYPTION_KEY {_text(key)}"
     # The catalog remembers the folder in which it was made. Its files are named relative to that, so a workspace
     # that was moved, or restored elsewhere from a backup, opens where it lies now.
@@ -401,9 +445,34 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _contract_order(contract_id: str) -> dict[str, int]:
+    """Column -> place, for every column that a table of the contract may have; empty for a contract of the past."""
+    contract = load_contracts().get(contract_id)
+    if contract is None:
+        return {}
+    columns = lake_columns(contract, [field.name for field in contract.fields])
+    return {column.name: place for place, column in enumerate(columns)}
+
+
+def _select_list(types: Mapping[str, str], order: Mapping[str, int]) -> str:
+    """The columns of a table (name -> DuckDB type) as a view gives them: state codes as text."""
+    named = sorted(types, key=lambda name: order.get(name, len(order)))
+    return ", ".join(
+        _state_as_text(name) if types[name] == STATE_CODE_TYPE[0] else f'"{name}"' for name in named
+    )
+
+
+def _state_as_text(state_column: str) -> str:
+    field = state_column.removesuffix(STATE_SUFFIX)
+    codes = " ".join(f"WHEN {code} THEN '{state}'" for state, code in STATE_CODES.items())
+    plain = f"CASE WHEN \"{field}\" IS NULL THEN '{NULL}' ELSE '{VALID}' END"
+    return f'CASE "{state_column}" {codes} ELSE {plain} END AS "{state_column}"'
+
+
 def _arrow_type(column: LakeColumn) -> Any:
     return {
         "VARCHAR": pa.string_view(),
+        "TINYINT": pa.int8(),
         "DATE": pa.date32(),
         "BIGINT": pa.int64(),
         "DOUBLE": pa.float64(),
@@ -412,7 +481,7 @@ def _arrow_type(column: LakeColumn) -> Any:
 
 def _record_batches(frames: Iterable[pl.DataFrame], schema: Any) -> Iterator[Any]:
     for frame in frames:
-        yield from pa.table(frame).cast(schema).to_batches()
+        yield from pa.table(frame.select(schema.names)).cast(schema).to_batches()
 
 
 def curated_view(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, tuple[str, ...], bool]]:

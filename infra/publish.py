@@ -14,6 +14,7 @@ the DuckDB file alone and no part of the digest.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -29,7 +30,15 @@ import duckdb
 import polars as pl
 
 from infra.commit_points import commit_point
-from infra.files import make_folder, storage_errors, sync_file, sync_folder, write_atomic
+from infra.engine import out_of_space
+from infra.files import (
+    make_folder,
+    removed_on_error,
+    storage_errors,
+    sync_file,
+    sync_folder,
+    write_atomic,
+)
 from infra.naming import SENSITIVE, make_name
 from schemas.errors import IntegrityError, UsageError
 from schemas.published import Marking, Table, View, declaration
@@ -82,7 +91,8 @@ def publish(
     make_folder(published)
     sweep(published)
     staging = make_folder(published / f"{STAGING}{run_id}")
-    outputs = build_candidate(staging, tables, {**run, "run_id": run_id}, record_date)
+    with removed_on_error(staging):
+        outputs = build_candidate(staging, tables, {**run, "run_id": run_id}, record_date)
     commit_point("publish.candidate_built")
     put_in_place(staging, target)
     commit_point("publish.candidate_renamed")
@@ -308,6 +318,9 @@ def _write_database(
                 connection.execute("CHECKPOINT")
             sync_file(path)
     except duckdb.Error as error:
+        if out_of_space(error):
+            with storage_errors("the published database"):
+                raise OSError(errno.ENOSPC, "") from None
         raise IntegrityError(
             f"the published database could not be written ({type(error).__name__})"
         ) from None

@@ -18,6 +18,7 @@ from datetime import date
 from functools import reduce
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from schemas.contract import ContractField
@@ -133,18 +134,28 @@ def nhs_number_is_valid(text: pl.Expr) -> pl.Expr:
     besides: ten equal digits, a digit followed by eight noughts and the same digit, and :data:`NOT_ISSUED`.
     """
     number = pl.when(text.str.contains(TEN_DIGITS)).then(text).cast(pl.Int64, strict=False)
-    digits = [number // 10**place % 10 for place in range(9, -1, -1)]
-    total = reduce(
-        lambda a, b: a + b, [digit * weight for digit, weight in zip(digits, range(10, 0, -1), strict=True)]
-    )
-    first = digits[0]
+    fine = number.fill_null(0).map_batches(_modulus_11, return_dtype=pl.Boolean())  # nought is refused
+    return pl.when(text.is_not_null()).then(fine)
+
+
+def _modulus_11(numbers: pl.Series) -> pl.Series:
+    """The check of :func:`nhs_number_is_valid` on Int64 without nulls. In halves of five digits, which numpy
+    divides ten times as fast as the same expression divides 64-bit numbers."""
+    number = numbers.to_numpy()
+    high, low = (half.astype(np.uint32) for half in np.divmod(number, 100_000))
+    first = (high // 10_000).astype(np.int64)
+    total = np.zeros(len(number), np.uint32)
+    for weight in range(1, 11):
+        half = low if weight <= 5 else high
+        total += np.uint32(weight) * (half % np.uint32(10))
+        half //= np.uint32(10)
     fine = (
         (total % 11 == 0)
         & (number != first * 1_111_111_111)
         & (number != first * 1_000_000_001)
         & (number != NOT_ISSUED)
     )
-    return pl.when(text.is_not_null()).then(fine.fill_null(False))
+    return pl.Series(numbers.name, fine)
 
 
 def _nhs_number(fields: Sequence[FieldSense], _literals: Sequence[str], _context: CheckContext) -> pl.Expr:

@@ -31,11 +31,13 @@ NO: Final = "N"
 def age_years(birth: pl.Expr, event: pl.Expr) -> pl.Expr:
     """Whole years from ``birth`` to ``event`` (Dates), 0 to 120, else null. Born on 29 February, a person
     turns a year older on 1 March of other years."""
-    before_birthday = (event.dt.month() < birth.dt.month()) | (
-        (event.dt.month() == birth.dt.month()) & (event.dt.day() < birth.dt.day())
-    )
-    years = event.dt.year().cast(pl.Int64) - birth.dt.year().cast(pl.Int64) - before_birthday.cast(pl.Int64)
+    # As numbers YYYYMMDD the dates differ by the years times 10,000 and a rest below that.
+    years = ((_as_number(event) - _as_number(birth)) // 10_000).cast(pl.Int64)
     return pl.when(years.is_between(0, OLDEST_YEARS)).then(years)
+
+
+def _as_number(day: pl.Expr) -> pl.Expr:
+    return day.dt.year() * 10_000 + day.dt.month().cast(pl.Int32) * 100 + day.dt.day().cast(pl.Int32)
 
 
 def _age_years(fields: Sequence[FieldSense]) -> pl.Expr:

@@ -234,7 +234,8 @@ def _settled(counts: _Counts, merged: Sequence[_Blocks]) -> _Fit:
         blocks.merge_sparse()
     fit = _fit(counts, merged)
     while not fit.converged:
-        far = {column: value for column, (value, _) in fit.values.items() if column is not None}
+        # Rounded, so that no noise in the last digits decides between two that have gone equally far.
+        far = {column: round(value, 3) for column, (value, _) in fit.values.items() if column is not None}
         furthest = max(far, key=lambda column: (far[column], -column.factor, -column.block))
         merged[furthest.factor].merge(furthest.block)
         fit = _fit(counts, merged)
@@ -336,7 +337,7 @@ def _rows(merged: Sequence[_Blocks], fit: _Fit | None, spells: int, deaths: int)
                 role, value = "estimated", fit.values[column]
             else:
                 role = "determined"
-            into = names[speaker] if fit is not None and speaker != level else None
+            into = names[speaker] if speaker != level else None
             counted = int(blocks.spells[level]), int(blocks.deaths[level])
             rows.append(_row(blocks.factor.name, name, into, role, value, *counted))
     return rows

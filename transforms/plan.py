@@ -20,7 +20,7 @@ from schemas.errors import ContractDefinitionError, DeliveryRefused, ForbiddenCo
 from schemas.tables import DELIVERY_ID, LakeColumn
 from transforms.derive import DerivedColumn, compile_derivations, derive
 from transforms.measure import RuleSet, compile_rules
-from transforms.split import SplitPlan, compile_split, organisation, split
+from transforms.split import SplitPlan, compile_split, organisation, split, with_states_as_text
 from transforms.tokens import PERSON, person_tokens
 from transforms.typing_fields import FieldTyping, TypedChunk, one_piece, type_chunk, value_free
 
@@ -31,7 +31,9 @@ PROVIDERS_SCHEMA: Final = {"provider": pl.String(), "rows": pl.Int64()}
 class ChunkResult:
     """What one chunk became.
 
-    ``lake``: the lake's columns. ``vault``, ``linkage``: None where the dataset has none (see ``split``).
+    ``coded``: the lake's columns with states as codes, for the writer; :attr:`lake`: the same as a reader sees
+    them. ``vault``, ``linkage``: None where the dataset has none (see ``split``). ``states``: state column ->
+    field.
     ``counts``: rule_id String, rows Int64, failures Int64. ``quarantine``: record_ordinal Int64, rule_id
     String.
     ``key_hashes``: id of each ``unique`` rule -> UInt64 per delivered row. ``ordinals``: Int64 per
@@ -40,7 +42,8 @@ class ChunkResult:
     ``rows_in``, ``rows_kept``: delivered rows, and those that went to the lake.
     """
 
-    lake: pl.DataFrame = dataclass_field(repr=False)
+    coded: pl.DataFrame = dataclass_field(repr=False)
+    states: Mapping[str, str] = dataclass_field(repr=False)
     vault: pl.DataFrame | None = dataclass_field(repr=False)
     linkage: pl.DataFrame | None = dataclass_field(repr=False)
     counts: pl.DataFrame
@@ -50,6 +53,10 @@ class ChunkResult:
     providers: pl.DataFrame
     rows_in: int
     rows_kept: int
+
+    @property
+    def lake(self) -> pl.DataFrame:
+        return with_states_as_text(self.coded, self.states)
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,11 @@ class ChunkPlan:
     @property
     def lake_columns(self) -> tuple[LakeColumn, ...]:
         return self.split_plan.columns
+
+    @property
+    def coded_columns(self) -> tuple[LakeColumn, ...]:
+        """:attr:`lake_columns` as they are written, with states as codes."""
+        return self.split_plan.coded_columns
 
     def run(
         self,
@@ -125,7 +137,8 @@ class ChunkPlan:
             keep=measured.keep,
         )
         return ChunkResult(
-            lake=parts.lake,
+            coded=parts.coded,
+            states=parts.states,
             vault=parts.vault,
             linkage=parts.linkage,
             counts=measured.counts,
@@ -134,7 +147,7 @@ class ChunkPlan:
             ordinals=ordinals,
             providers=_provider_rows(provider, measured.keep),
             rows_in=chunk.height,
-            rows_kept=parts.lake.height,
+            rows_kept=parts.coded.height,
         )
 
     @value_free("finding the issuer of a record")

@@ -312,6 +312,30 @@ class FieldTyping:
         return (chain if chain is not None else _value_state(value, text)).alias(state_name(self.name))
 
     @cached_property
+    def plain_state(self) -> pl.Expr:
+        """The state where every text was read and none is a sentinel."""
+        there = pl.col(value_name(self.name)).is_not_null()
+        return pl.when(there).then(pl.lit(VALID)).otherwise(pl.lit(NULL)).alias(state_name(self.name))
+
+    @cached_property
+    def sentinel_values(self) -> tuple[Sentinel, ...] | None:
+        """The sentinels as values, leaving out those that are only a text; None where values are text too."""
+        if self.field.type == "time":
+            return None
+        parsed = [self._parse_sentinel(value) for values in self.sentinels.values() for value in values]
+        return tuple(value for value in parsed if value is not None)
+
+    def may_hold_sentinel(self, values: pl.Series) -> bool:
+        """Whether ``values`` (all read) may hold a sentinel: never false when one is there.
+
+        Sentinels lie at the edge of the range (years 1800, 9999), so its two ends nearly always settle it.
+        """
+        if self.sentinel_values is None:
+            return True
+        low, high = values.min(), values.max()
+        return any(low <= value <= high for value in self.sentinel_values)  # type: ignore[operator]
+
+    @cached_property
     def settled_value(self) -> pl.Expr:
         """The value without the sentinels."""
         value = pl.col(value_name(self.name))
@@ -345,7 +369,8 @@ class TypedChunk:
 
     ``rows``; ``absent``: fields that are null in every row as delivered; ``unparsed``: field to number of
     texts that could not be read (typed fields only, zeros left out); ``longest_bytes``: field to length of
-    its longest text (text fields that are not absent).
+    its longest text (text fields that are not absent); ``plain_states``: fields whose state is valid where
+    there is a value and null where there is none, in every row.
     """
 
     frame: pl.DataFrame = dataclass_field(repr=False)
@@ -353,6 +378,7 @@ class TypedChunk:
     absent: frozenset[str]
     unparsed: Mapping[str, int]
     longest_bytes: Mapping[str, int]
+    plain_states: frozenset[str] = frozenset()
 
 
 @value_free("joining the pieces of a chunk")
@@ -432,13 +458,25 @@ def type_chunk(
     unparsed: dict[str, int] = {}
     if careful:
         frame, unparsed = _read_carefully(frame, careful)
-    settled = [part for each in typed if each.has_state for part in (each.state, each.settled_value)]
+    settled: list[pl.Expr] = []
+    plain = {each.name for each in fields if each.has_state and each.name in absent}
+    read_carefully = {each.name for each in careful}
+    for each in typed:
+        if not each.has_state:
+            continue
+        if each.name not in read_carefully and not each.may_hold_sentinel(
+            frame.get_column(value_name(each.name))
+        ):
+            plain.add(each.name)
+            settled.append(each.plain_state)
+        else:
+            settled += [each.state, each.settled_value]
     settled += [
         pl.lit(NULL).alias(state_name(each.name)) for each in fields if each.has_state and each.name in absent
     ]
     if settled:
         frame = frame.with_columns(settled)
-    return TypedChunk(frame, chunk.height, frozenset(absent), unparsed, longest)
+    return TypedChunk(frame, chunk.height, frozenset(absent), unparsed, longest, frozenset(plain))
 
 
 def _read_carefully(

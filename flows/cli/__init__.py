@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from flows.cli.application import main
+import os
+
+# Before numpy is imported: the case-mix fits are small, and with several threads of the linear algebra library their
+# last digits depend on the number of cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from flows.cli.application import main  # noqa: E402
 
 __all__ = ["main"]

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
+import yaml
 
 from infra.incidents import IncidentType, list_incidents
 from infra.lake import CommittedDelivery, committed_deliveries, reading
@@ -775,3 +776,52 @@ def test_nothing_of_a_refused_record_is_told_anywhere(judged: Judged) -> None:
     for path in tree(judged.workspace.root):
         judged.search.file(path, path.relative_to(judged.workspace.root).as_posix())
     assert [str(hit) for hit in judged.search.report().hits] == []
+
+
+# When nothing may be landed at all --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "options", "says"),
+    [
+        ("2000-01-01", "2026-11-19", (), "not in force today"),
+        ("2026-11-21", "2099-12-31", (), "not in force today"),
+        (
+            "2000-01-01",
+            "2099-12-31",
+            ("--agreement", "NIC-000000"),
+            "not the one this workspace holds data under",
+        ),
+    ],
+    ids=["expired", "not begun", "another one"],
+)
+def test_without_an_agreement_in_force_nothing_is_landed(
+    finished_workspace: Workspace, making: Making, starts: str, ends: str, options: tuple[str, ...], says: str
+) -> None:
+    settings = finished_workspace.root / "settings.yaml"
+    document = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    document["agreement"] |= {"starts": starts, "ends": ends}
+    settings.write_text(yaml.safe_dump(document), encoding="utf-8")
+    path = finished_workspace.zone("inbox") / NAME
+    path.write_bytes(making.text.bytes())
+    before = kept(finished_workspace)
+
+    ran = wardwatch(finished_workspace.root, "land", path, *options)
+
+    assert ran.exit_code == 10
+    assert says in ran.error
+    assert kept(finished_workspace) == before
+
+
+@pytest.mark.parametrize("command", ["nightly", "land"])
+def test_while_another_run_writes_nothing_is_begun(
+    finished_workspace: Workspace, making: Making, command: str
+) -> None:
+    path = finished_workspace.zone("inbox") / NAME
+    path.write_bytes(making.text.bytes())
+    before = kept(finished_workspace)
+    with finished_workspace.writer_lock():
+        ran = wardwatch(finished_workspace.root, command, *([path] if command == "land" else []))
+    assert ran.exit_code == 30
+    assert ran.error.startswith("wardwatch: [workspace.busy] ")
+    assert kept(finished_workspace) == before

@@ -6,82 +6,21 @@ SIGKILL of a real process (:mod:`tests.support.kill_child`).
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from infra.workspace import Workspace
 from tests.support.commit_points import commit_points
-from tests.support.convergence import lake_content, lake_files, leftovers, published_result
+from tests.support.convergence import Reference, lake_content, lake_files, leftovers, published_result
 from tests.support.kill_child import KillServer
 from tests.support.scenarios import SCENARIOS, SECOND_NIGHT
-from tests.support.workspaces import Extracts, Workspace, built_once, copy_workspace
+from tests.support.workspaces import copy_workspace
 
 pytestmark = pytest.mark.flow
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A scenario that ran undisturbed: the workspace before it, the points that it reached in order, and what it
-    led to."""
-
-    scenario: str
-    before: Workspace
-    reached: list[str]
-    result: dict[str, str]
-    published: dict[str, str]
-    lake: dict[str, str]
-    orphans: set[str]
-    leftovers: list[str]
-
-
-@pytest.fixture(scope="session")
-def kill_server(shared_folder: Path) -> Iterator[KillServer]:
-    with KillServer(shared_folder) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def reference_of(
-    shared_folder: Path, kill_server: KillServer, finished_template: Workspace, plain_extracts: Extracts
-) -> Callable[[str], Reference]:
-    """A function that gives the reference of a scenario; each is made once per session."""
-
-    def build(name: str, folder: Path) -> None:
-        before = copy_workspace(finished_template, folder / "before")
-        SCENARIOS[name].prepare(before, plain_extracts)
-        after = copy_workspace(before, folder / "after")
-        ended = kill_server.run(after.root, name, SECOND_NIGHT, folder / "trace")
-        assert ended == 0, f"the scenario {name} does not run undisturbed"
-        lake = lake_content(after)
-        found = {
-            "result": SCENARIOS[name].result(after),
-            "published": published_result(after.zone("published")),
-            "lake": lake.tables,
-            "orphans": sorted(lake.orphans),
-            "leftovers": leftovers(after, lake),
-        }
-        (folder / "found.json").write_text(json.dumps(found))
-
-    def reference(name: str) -> Reference:
-        folder = built_once(shared_folder / f"scenario_{name}", lambda part: build(name, part))
-        found = json.loads((folder / "found.json").read_text())
-        return Reference(
-            scenario=name,
-            before=Workspace.open(folder / "before"),
-            reached=(folder / "trace").read_text().split(),
-            result=found["result"],
-            published=found["published"],
-            lake=found["lake"],
-            orphans=set(found["orphans"]),
-            leftovers=found["leftovers"],
-        )
-
-    return reference
 
 
 def times_to_try(count: int) -> list[int]:
@@ -123,7 +62,7 @@ def kill_and_begin_again(
 
     trace = folder / "trace"
     ended = server.run(workspace.root, reference.scenario, SECOND_NIGHT, trace, point, time)
-    assert ended == -signal.SIGKILL, f"{where}: the process was not killed"
+    assert ended.code == -signal.SIGKILL, f"{where}: the process was not killed: {ended.said}"
     assert trace.read_text().split() == reached_until(reference.reached, point, time), (
         f"{where}: the run went another way than the undisturbed one"
     )

@@ -13,6 +13,7 @@ import json
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -95,6 +96,21 @@ def lake_files(workspace: Workspace) -> set[str]:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A scenario that ran undisturbed: the workspace before it, the points that it reached in order, and what it
+    led to."""
+
+    scenario: str
+    before: Workspace
+    reached: list[str]
+    result: dict[str, str]
+    published: dict[str, str]
+    lake: dict[str, str]
+    orphans: set[str]
+    leftovers: list[str]
+
+
+@dataclass(frozen=True)
 class Leftover:
     """One thing that should not be there."""
 
@@ -112,7 +128,8 @@ def leftovers(workspace: Workspace, lake: LakeContent) -> list[str]:
     return [
         str(found)
         for found in (
-            *_unfinished_files(workspace),
+            *unfinished_files(workspace),
+            *_temporary(workspace),
             *_landing(workspace, keyring, rows),
             *_vault(workspace, keyring, rows),
             *_linkage(workspace, rows),
@@ -123,12 +140,16 @@ def leftovers(workspace: Workspace, lake: LakeContent) -> list[str]:
     ]
 
 
-def _unfinished_files(workspace: Workspace) -> Iterator[Leftover]:
-    """No staging folder, no half-written file, no spill folder, nothing that others may read, anywhere."""
+def unfinished_files(workspace: Workspace) -> Iterator[Leftover]:
+    """No staging folder and no half-written file anywhere."""
     for path in sorted(workspace.root.rglob("*")):
         name = path.relative_to(workspace.root).as_posix()
         if ".staging-" in name or path.name.endswith(".part"):
             yield Leftover(name, "is unfinished")
+
+
+def _temporary(workspace: Workspace) -> Iterator[Leftover]:
+    """No spill folder, and no zone that others may read."""
     for path in sorted(workspace.zone("tmp").iterdir()):
         yield Leftover(f"tmp/{path.name}", "is a temporary file of a run that has ended")
     for zone in ("landing", "vault", "linkage", "lake", "published", "audit", "keys", "runs", "incidents"):
@@ -224,5 +245,5 @@ def _audit(workspace: Workspace, keyring: Keyring) -> Iterator[Leftover]:
         yield Leftover("audit", str(finding))
 
 
-def _never() -> object:
+def _never() -> datetime:
     raise AssertionError("reading the landing zone needs no clock")

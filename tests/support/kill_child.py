@@ -17,11 +17,21 @@ import signal
 import subprocess
 import sys
 import traceback
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.processes import PROJECT, child_environment
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended. ``code`` as :mod:`subprocess` gives it: 0, an error's exit code, or -9 after a kill.
+    ``said``: the error as the command line would show it, or a traceback where it was no typed one."""
+
+    code: int
+    said: str
 
 
 class KillServer:
@@ -49,16 +59,19 @@ class KillServer:
 
     def run(
         self, workspace: Path, scenario: str, moment: datetime, trace: Path, point: str = "", time: int = 0
-    ) -> int:
+    ) -> Ended:
         """Do the work of ``scenario``, killed when ``point`` is reached for the ``time``-th time, never without a
-        point. Gives the return code as :mod:`subprocess` does: 0, or -9 after a kill."""
+        point."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         request = [str(workspace), scenario, moment.isoformat(), str(trace), point, time]
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = json.loads(self._server.stdout.readline())
-        return os.waitstatus_to_exitcode(answer)
+        said = trace.with_name(f"{trace.name}.said")
+        return Ended(
+            os.waitstatus_to_exitcode(answer), said.read_text(encoding="utf-8") if said.exists() else ""
+        )
 
 
 def serve() -> None:
@@ -72,15 +85,25 @@ def serve() -> None:
     for line in sys.stdin:
         run = os.fork()
         if run == 0:
-            code = 1
-            try:
-                work(*json.loads(line))
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+            os._exit(_coded(json.loads(line)))
         print(json.dumps(os.waitpid(run, 0)[1]), flush=True)
+
+
+def _coded(request: list[Any]) -> int:
+    """Do the work; the exit code, with the error written beside the trace."""
+    from schemas.errors import WardwatchError
+
+    said = Path(f"{request[3]}.said")
+    said.unlink(missing_ok=True)
+    try:
+        work(*request)
+    except WardwatchError as error:
+        said.write_text(str(error), encoding="utf-8")
+        return error.exit_code
+    except BaseException:
+        said.write_text(traceback.format_exc(), encoding="utf-8")
+        return 1
+    return 0
 
 
 def work(workspace: str, scenario: str, moment: str, trace: str, point: str, time: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -19,10 +20,12 @@ from schemas.shmi_reference import CaseMix, Factor, Level, case_mix
 from transforms.case_mix import add_levels, combine, patterns, year_index
 from transforms.mortality_model import COEFFICIENTS, expected, fit_models
 
-Counts = dict[tuple[str, ...], tuple[int, int]]
+Counts = Mapping[Any, tuple[int, int]]  # levels, one per factor, to (spells, deaths)
 
 
-def factor(name: str, levels: list[str], order: str = "none", minimum: int = 5, otherwise: str = "") -> Factor:
+def factor(
+    name: str, levels: list[str], order: str = "none", minimum: int = 5, otherwise: str = ""
+) -> Factor:
     """A factor read from the column ``<name>_code``, whose codes are its levels."""
     return Factor.model_validate(
         {
@@ -73,7 +76,9 @@ def population(spells: int, seed: int, groups: tuple[int, ...] = (57, 73, 118)) 
     newborn = group == 118
     age = np.where(newborn, chance.integers(7001, 7003, spells), chance.integers(20, 100, spells))
     index = chance.choice([0, 3, 4, 8, 14, 22], spells, p=[0.45, 0.15, 0.1, 0.15, 0.1, 0.05])
-    method = chance.choice(["11", "12", "21", "22", "2A", "99"], spells, p=[0.15, 0.1, 0.45, 0.15, 0.14, 0.01])
+    method = chance.choice(
+        ["11", "12", "21", "22", "2A", "99"], spells, p=[0.15, 0.1, 0.45, 0.15, 0.14, 0.01]
+    )
     weight = np.where(newborn, chance.choice([700, 1800, 3300, 4800, 9999], spells), 0)
     score = -3.2 + 0.035 * np.where(newborn, 0, age - 60) + 0.9 * np.isin(method, ["21", "22", "2A"])
     score = score + 0.5 * (index > 0) + 0.6 * (index > 5) + np.where(weight == 700, 1.5, 0)
@@ -112,7 +117,9 @@ def levels_of(**columns: list[Any]) -> dict[str, list[str | None]]:
         "year_index": 1, "admission_month": 1, "birth_weight_grams": None,
     }  # fmt: skip
     length = len(next(iter(columns.values())))
-    frame = pl.DataFrame({name: columns.get(name, [value] * length) for name, value in usual.items()}, strict=False)
+    frame = pl.DataFrame(
+        {name: columns.get(name, [value] * length) for name, value in usual.items()}, strict=False
+    )
     frame = frame.with_columns(pl.col("birth_weight_grams").cast(pl.Int64))
     return {name: values for name, values in add_levels(frame, case_mix()).to_dict(as_series=False).items()}
 
@@ -126,7 +133,11 @@ def test_age_is_in_five_year_bands_with_the_first_year_apart() -> None:
 
 
 def test_sex_has_a_third_level_for_all_that_is_not_known() -> None:
-    assert levels_of(sex=["1", "2", "3", "9", "0", "X", None])["sex"] == ["male", "female", *["not known"] * 5]
+    assert levels_of(sex=["1", "2", "3", "9", "0", "X", None])["sex"] == [
+        "male",
+        "female",
+        *["not known"] * 5,
+    ]
 
 
 def test_admission_is_elective_or_not_or_not_known() -> None:
@@ -221,7 +232,9 @@ def discrepancies(table: pl.DataFrame, coefficients: pl.DataFrame, mix: CaseMix)
     sums = [rows.group_by("diagnosis_group").agg(pl.col("expected").sum() - pl.col("deaths").sum())]
     for name in mix.factor_names:
         spoken = coefficients.filter(pl.col("factor") == name).select(
-            "diagnosis_group", pl.col("level").alias(name), speaker=pl.col("merged_into").fill_null(pl.col("level"))
+            "diagnosis_group",
+            pl.col("level").alias(name),
+            speaker=pl.col("merged_into").fill_null(pl.col("level")),
         )
         sums.append(
             rows.with_columns(pl.col(name).cast(pl.String))
@@ -240,7 +253,9 @@ def test_expected_deaths_add_up_to_observed_in_every_level_of_every_factor(
     assert max(found) < 1e-6
 
 
-def test_expected_deaths_add_up_within_the_reporting_year(records: pl.DataFrame, coefficients: pl.DataFrame) -> None:
+def test_expected_deaths_add_up_within_the_reporting_year(
+    records: pl.DataFrame, coefficients: pl.DataFrame
+) -> None:
     table = patterns(records, case_mix(), by=["provider"])
     year = expected(table, coefficients).filter(pl.col("year_index") == "1")
     assert year["expected"].sum() == pytest.approx(year["deaths"].sum(), abs=1e-6)
@@ -252,7 +267,9 @@ def test_the_fit_on_patterns_is_the_fit_on_records(records: pl.DataFrame, coeffi
     columns = [np.ones(people.height)]
     for name, level in own.filter(pl.col("factor") != "intercept").select("factor", "level").iter_rows():
         spoken = standing(coefficients.filter(diagnosis_group=73), name)
-        columns.append((people[name].cast(pl.String).replace_strict(spoken) == level).to_numpy().astype(float))
+        columns.append(
+            (people[name].cast(pl.String).replace_strict(spoken) == level).to_numpy().astype(float)
+        )
     by_record = GLM(people["died"].to_numpy().astype(float), np.column_stack(columns), family=Binomial()).fit(
         tol=1e-10, tol_criterion="params"
     )
@@ -260,13 +277,17 @@ def test_the_fit_on_patterns_is_the_fit_on_records(records: pl.DataFrame, coeffi
     assert np.abs(by_record.bse - own["standard_error"].to_numpy()).max() < 1e-8
 
 
-def test_the_result_does_not_depend_on_order_or_division(records: pl.DataFrame, coefficients: pl.DataFrame) -> None:
+def test_the_result_does_not_depend_on_order_or_division(
+    records: pl.DataFrame, coefficients: pl.DataFrame
+) -> None:
     chance = np.random.default_rng(9)
     shuffled = records[chance.permutation(records.height)]
     parts = [patterns(shuffled[start::5], case_mix(), by=["provider"]) for start in range(5)]
     together = pl.concat(parts[::-1])  # the same pattern in several rows
     assert fit_models(together, case_mix()).equals(coefficients)
-    group_by_group = [fit_models(together.filter(diagnosis_group=group), case_mix()) for group in (57, 73, 118)]
+    group_by_group = [
+        fit_models(together.filter(diagnosis_group=group), case_mix()) for group in (57, 73, 118)
+    ]
     assert pl.concat(group_by_group).equals(coefficients)
 
 
@@ -287,14 +308,16 @@ def test_known_coefficients_are_recovered() -> None:
     )
     true = {"middle": 0.7, "old": 1.6, "female": -0.3, "emergency": 1.1}
     chance = np.random.default_rng(2)
-    counts: Counts = {}
+    counts: dict[tuple[str, ...], tuple[int, int]] = {}
     for age in ("young", "middle", "old"):
         for sex in ("male", "female"):
             for entry in ("planned", "emergency"):
                 score = -4 + true.get(age, 0) + true.get(sex, 0) + true.get(entry, 0)
                 counts[age, sex, entry] = (40_000, int(chance.binomial(40_000, 1 / (1 + np.exp(-score)))))
     found = fit_models(counted(mix, counts), mix)
-    value = {level: (b, error) for level, b, error in found.select("level", "coefficient", "standard_error").rows()}
+    value = {
+        level: (b, error) for level, b, error in found.select("level", "coefficient", "standard_error").rows()
+    }
     baseline = {"young": 0.0, "male": 0.0, "planned": 0.0}
     for one, other in (("middle", "young"), ("old", "young"), ("female", "male"), ("emergency", "planned")):
         difference = value[one][0] - value[other][0]
@@ -308,7 +331,9 @@ def test_known_coefficients_are_recovered() -> None:
 # Sparse levels ----------------------------------------------------------------------------------------
 
 
-def merged(levels: list[tuple[int, int]], order: str, minimum: int = 5, last_is_otherwise: bool = False) -> list[str]:
+def merged(
+    levels: list[tuple[int, int]], order: str, minimum: int = 5, last_is_otherwise: bool = False
+) -> list[str]:
     """Of a factor a, b, c ... with (spells, deaths) each: who speaks for each level."""
     names = [chr(ord("a") + place) for place in range(len(levels))]
     named = names[:-1] if last_is_otherwise else names
@@ -326,8 +351,10 @@ def test_a_sparse_level_joins_the_sparser_neighbour() -> None:
     assert merged([(100, 30), (100, 4), (100, 20), (100, 40)], "ordered") == ["a", "c", "c", "d"]
 
 
-def test_a_level_without_survivors_is_sparse_too() -> None:
+def test_a_level_with_too_few_survivors_is_sparse_too() -> None:
     assert merged([(100, 30), (20, 20), (100, 50)], "ordered") == ["a", "a", "c"]
+    assert merged([(100, 30), (20, 16), (100, 50)], "ordered") == ["a", "a", "c"]
+    assert merged([(100, 30), (20, 15), (100, 50)], "ordered") == ["a", "b", "c"]
 
 
 def test_sparse_levels_join_until_they_are_enough() -> None:
@@ -361,7 +388,11 @@ def test_a_merged_level_has_the_coefficient_of_the_level_that_speaks_for_it() ->
     assert (rows["c"]["coefficient"], rows["c"]["role"]) == (rows["b"]["coefficient"], "estimated")
     assert (rows["c"]["spells"], rows["c"]["deaths"]) == (100, 3)
     assert rows["b"]["coefficient"] == pytest.approx(np.log((13 / 187) / (50 / 50)))
-    assert (rows["a"]["coefficient"], rows["a"]["standard_error"], rows["a"]["role"]) == (0, None, "reference")
+    assert (rows["a"]["coefficient"], rows["a"]["standard_error"], rows["a"]["role"]) == (
+        0,
+        None,
+        "reference",
+    )
 
 
 # Groups that have no ordinary model ---------------------------------------------------------------------
@@ -393,12 +424,25 @@ def test_a_single_death_leaves_the_groups_rate() -> None:
 
 
 def test_two_factors_that_divide_alike_are_counted_once() -> None:
-    mix = mix_of(factor("age", ["young", "old"]), factor("ward", ["children", "adults"]))
-    table = counted(mix, {("young", "children"): (100, 10), ("old", "adults"): (100, 30)})
+    mix = mix_of(
+        factor("age", ["young", "old"]), factor("ward", ["children", "adults"]), factor("sex", ["m", "f"])
+    )
+    table = counted(
+        mix,
+        {
+            ("young", "children", "m"): (100, 10),
+            ("young", "children", "f"): (100, 20),
+            ("old", "adults", "m"): (100, 30),
+            ("old", "adults", "f"): (100, 50),
+        },
+    )
     found = fit_models(table, mix)
     assert found.filter(factor="ward")["role"].to_list() == ["determined", "reference"]
     assert found.filter(factor="ward")["coefficient"].to_list() == [0.0, 0.0]
-    assert expected(table, found)["expected"].to_list() == pytest.approx([10, 30])
+    assert found.filter(factor="sex")["role"].to_list() == ["estimated", "reference"]
+    assert max(discrepancies(table, found, mix)) < 1e-6, (
+        "in every level of the factor without coefficients too"
+    )
 
 
 def test_combinations_that_would_drive_a_coefficient_to_infinity_are_merged() -> None:
@@ -414,10 +458,9 @@ def test_combinations_that_would_drive_a_coefficient_to_infinity_are_merged() ->
         },
     )
     found = fit_models(table, mix)
-    assert found["coefficient"].abs().max() < 10
-    assert set(standing(found, "sex").values()) == {"female"} or set(standing(found, "entry").values()) == {
-        "emergency"
-    }, "one of the two factors had to go"
+    assert (found["coefficient"].abs() < 10).all()
+    assert standing(found, "sex") == {"male": "female", "female": "female"}
+    assert standing(found, "entry") == {"planned": "planned", "emergency": "emergency"}
     assert max(discrepancies(table, found, mix)) < 1e-6
 
 
@@ -437,19 +480,27 @@ def test_a_group_without_a_model_has_no_expected_number() -> None:
         expected(counted(mix, {("unheard of",): (40, 10)}), found)
 
 
-CELL = st.tuples(st.integers(0, 30), st.floats(0, 1)).map(lambda cell: (cell[0], round(cell[0] * cell[1])))
+# Empty cells and cells in which nobody or everybody died are common, so that separated combinations occur.
+CELL = st.tuples(st.sampled_from([0, 0, 0, 2, 10, 30]), st.sampled_from([0.0, 0.0, 0.3, 1.0])).map(
+    lambda cell: (cell[0], round(cell[0] * cell[1]))
+)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(CELL, min_size=24, max_size=24))
-def test_whatever_the_counts_all_coefficients_are_finite_and_all_sums_agree(cells: list[tuple[int, int]]) -> None:
+def test_whatever_the_counts_all_coefficients_are_finite_and_all_sums_agree(
+    cells: list[tuple[int, int]],
+) -> None:
     mix = mix_of(
         factor("age", ["a", "b", "c"], "ordered", 2, "not known"),
         factor("sex", ["male", "female"], "none", 2),
         factor("year", ["1", "2", "3"], "cyclic", 1),
     )
     names = [
-        (age, sex, year) for age in ("a", "b", "c", "not known") for sex in ("male", "female") for year in "123"
+        (age, sex, year)
+        for age in ("a", "b", "c", "not known")
+        for sex in ("male", "female")
+        for year in "123"
     ]
     counts = {name: cell for name, cell in zip(names, cells, strict=True) if cell[0]}
     if not counts:

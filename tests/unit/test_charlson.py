@@ -78,7 +78,9 @@ def test_columns_and_lists_give_the_same() -> None:
 
 
 def test_no_columns_and_no_rows_have_an_answer() -> None:
-    assert charlson_index(pl.DataFrame({"DIAG_02": pl.Series([], dtype=pl.String)}), charlson()).to_list() == []
+    assert (
+        charlson_index(pl.DataFrame({"DIAG_02": pl.Series([], dtype=pl.String)}), charlson()).to_list() == []
+    )
     assert charlson_index(pl.Series([], dtype=pl.List(pl.String)), charlson()).to_list() == []
     assert charlson_index(pl.Series([[], None], dtype=pl.List(pl.String)), charlson()).to_list() == [0, 0]
 
@@ -108,7 +110,9 @@ def test_bands_are_none_one_to_five_and_over_five(total: int | None, band: str |
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.sampled_from([*ONE_EACH, "Z999", "-", None]), max_size=8), min_size=1, max_size=6))
+@given(
+    st.lists(st.lists(st.sampled_from([*ONE_EACH, "Z999", "-", None]), max_size=8), min_size=1, max_size=6)
+)
 def test_the_index_is_what_counting_by_hand_gives(rows: list[list[str | None]]) -> None:
     by_hand = [max(0, sum(ONE_EACH.get(code, 0) for code in {*row} if code is not None)) for row in rows]
     assert charlson_index(pl.Series(rows, dtype=pl.List(pl.String)), charlson()).to_list() == by_hand
