@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO ?= demo
 EPISODES ?= 200000
 HOSPITALS ?= 24
-SYSTEM_TEST_WORKERS ?= 2
+WORKERS ?= -n 2 --dist loadgroup
 
 .PHONY: demo test check bench format lint types lock setup clean help
 
@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## a workspace, synthetic extracts, the nightly run, the repo
 	@$(BIN)/python -m flows.demo $(DEMO) --episodes $(EPISODES) --hospitals $(HOSPITALS)
 
 check: $(INSTALLED) lint types ## lint, types and the pure tests, under a minute
-	@$(BIN)/python -m pytest -q -n $(SYSTEM_TEST_WORKERS) tests/unit tests/sql
+	@$(BIN)/python -m pytest -q $(WORKERS) tests/unit tests/sql
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -44,7 +44,7 @@ format: $(INSTALLED) ## rewrite the layout of the code
 	@$(BIN)/ruff format .
 
 test: $(INSTALLED) lint types ## every test
-	@$(BIN)/python -m pytest -n $(SYSTEM_TEST_WORKERS) --cov --cov-report=term:skip-covered tests
+	@$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered tests
 
 bench: $(INSTALLED) ## speed, memory and growth, side by side with bare DuckDB and bare Polars
 	@$(BIN)/python -m tests.benchmarks

@@ -4,7 +4,7 @@ Typing never raises on a value. Of every delivered field a chunk gives
 
 * ``<F>.text``  String: the text without surrounding spaces and tabs, null when nothing is left;
 * ``<F>.value`` Date, Int64, Float64, or String (time, HHMM): only for typed fields, null unless valid;
-* ``<F>.state`` String, one of :data:`STATES`: only for typed fields with sentinels;
+* ``<F>.state`` Enum, one of :data:`STATES`: only for typed fields with sentinels;
 * ``<F>.unparsed`` Boolean: only for typed fields that hold text which could not be read in this chunk.
 
 Codes keep their sentinels as the code, because codes are information; their states are expressions
@@ -41,6 +41,8 @@ NULL: Final = "null"
 INVALID: Final = "invalid"
 NOT_STATED: Final = "not_stated"
 STATES: Final = (VALID, NULL, INVALID, NOT_STATED)
+STATE_TYPE: Final = pl.Enum(STATES)
+"""One byte per row where text takes sixteen."""
 
 PADDING: Final = " \t"
 TYPED: Final = frozenset({"date", "time", "integer", "decimal"})
@@ -125,26 +127,27 @@ class TextFacts(NamedTuple):
 def look_at(text: pl.Series) -> TextFacts:
     """Facts of a String column from its Arrow string views, without making a string.
 
-    A view is 16 bytes: the length, then the text itself if it has at most 12 bytes (padded with zeros).
-    So one comparison over the views finds every space in a short column. A length of 32 or 9, or a null slot
-    that is not cleared, can look like a space or tab: then a clean column is trimmed for nothing.
+    A view is 16 bytes: the length, then the text itself if it has at most 12 bytes (padded with zeros), else
+    its beginning and where in the data it lies. So a look at the views, as far as the longest text reaches, and
+    at the data finds every space. What no row points to any more, or a place that happens to be written as 32
+    or 9, can look like a space or tab: then a clean column is trimmed for nothing.
     """
     longest, padded, empty = 0, False, False
     for chunk in text.get_chunks():
         array = chunk.to_arrow(compat_level=_NEWEST)
         rows = len(array)
-        views = array.buffers()[1]
+        _validity, views, *data = array.buffers()
         if rows == 0 or views is None:
             continue
-        raw = np.frombuffer(views, dtype=np.uint8, count=16 * rows, offset=16 * array.offset)
-        lengths = raw.view(np.uint32)[::4].copy()
+        raw = np.frombuffer(views, dtype=np.uint32, count=4 * rows, offset=16 * array.offset).reshape(rows, 4)
+        lengths = raw[:, 0].copy()
         longest = max(longest, int(lengths.max()))
         empty = empty or int(np.count_nonzero(lengths)) != rows - chunk.null_count()
-        if longest > _INLINE_BYTES:
-            padded = True
-        elif not padded:
-            held = raw.tobytes()
-            padded = b" " in held or b"\t" in held
+        if not padded:
+            inline = raw if longest <= _INLINE_BYTES else raw[lengths <= _INLINE_BYTES]
+            words = min(-(-longest // 4), 3)
+            held = [inline[:, 1 : 1 + words].tobytes(), *(part.to_pybytes() for part in data if part is not None)]
+            padded = any(b" " in part or b"\t" in part for part in held)
     return TextFacts(longest, padded, empty)
 
 
@@ -308,14 +311,14 @@ class FieldTyping:
             hit = self._hit(state)
             if hit is not None:
                 rest = chain if chain is not None else _value_state(value, text)
-                chain = pl.when(hit).then(pl.lit(state)).otherwise(rest)
+                chain = pl.when(hit).then(_state(state)).otherwise(rest)
         return (chain if chain is not None else _value_state(value, text)).alias(state_name(self.name))
 
     @cached_property
     def plain_state(self) -> pl.Expr:
         """The state where every text was read and none is a sentinel."""
         there = pl.col(value_name(self.name)).is_not_null()
-        return pl.when(there).then(pl.lit(VALID)).otherwise(pl.lit(NULL)).alias(state_name(self.name))
+        return pl.when(there).then(_state(VALID)).otherwise(_state(NULL)).alias(state_name(self.name))
 
     @cached_property
     def sentinel_values(self) -> tuple[Sentinel, ...] | None:
@@ -345,11 +348,15 @@ class FieldTyping:
 def _value_state(value: pl.Expr, text: pl.Expr) -> pl.Expr:
     return (
         pl.when(value.is_not_null())
-        .then(pl.lit(VALID))
+        .then(_state(VALID))
         .when(text.is_null())
-        .then(pl.lit(NULL))
-        .otherwise(pl.lit(INVALID))
+        .then(_state(NULL))
+        .otherwise(_state(INVALID))
     )
+
+
+def _state(name: str) -> pl.Expr:
+    return pl.lit(name, dtype=STATE_TYPE)
 
 
 def _python_date(text: str, date_format: str) -> date | None:
@@ -472,7 +479,7 @@ def type_chunk(
         else:
             settled += [each.state, each.settled_value]
     settled += [
-        pl.lit(NULL).alias(state_name(each.name)) for each in fields if each.has_state and each.name in absent
+        _state(NULL).alias(state_name(each.name)) for each in fields if each.has_state and each.name in absent
     ]
     if settled:
         frame = frame.with_columns(settled)

@@ -8,6 +8,6 @@ import os
 # last digits depend on the number of cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from flows.cli.application import main  # noqa: E402
+from flows.cli.application import main
 
 __all__ = ["main"]

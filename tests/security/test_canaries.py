@@ -65,6 +65,9 @@ from pathlib import Path
 root, said, bad_reason, reason, in_log, in_errors, in_parameter = sys.argv[1:8]
 logging.basicConfig(level=logging.DEBUG, filename=Path(said) / "child.log")
 from flows.cli import main
+
+# Its fixtures are costly and made once: one worker runs the whole file.
+pytestmark = pytest.mark.xdist_group("canaries")
 codes, started = {}, threading.active_count()
 
 def call(name, *arguments):
