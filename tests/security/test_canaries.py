@@ -51,6 +51,9 @@ from tests.support.workspaces import (
     tree,
 )
 
+# Its fixtures are costly and made once: one worker runs the whole file.
+pytestmark = pytest.mark.xdist_group("canaries")
+
 # Planted on purpose, each in one place, to see that the search reaches it. Not of the extracts' ranges.
 IN_THE_LOG, IN_THE_ERRORS, IN_A_PARAMETER = "WWPLANTED71LOG", "WWPLANTED72ERR", "WWPLANTED73PAR"
 REASON = "the speciality codes were corrected by the supplier"
@@ -66,8 +69,6 @@ root, said, bad_reason, reason, in_log, in_errors, in_parameter = sys.argv[1:8]
 logging.basicConfig(level=logging.DEBUG, filename=Path(said) / "child.log")
 from flows.cli import main
 
-# Its fixtures are costly and made once: one worker runs the whole file.
-pytestmark = pytest.mark.xdist_group("canaries")
 codes, started = {}, threading.active_count()
 
 def call(name, *arguments):

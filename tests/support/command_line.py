@@ -69,7 +69,7 @@ def wardwatch(root: Path | None, *arguments: str | Path, clock: Callable[[], dat
         for name, module in list(sys.modules.items()):
             if name.startswith("flows.cli.") and hasattr(module, "now"):
                 stack.enter_context(patch.object(module, "now", clock))
-        stack.enter_context(patch.dict(sys.modules, {"flows.nightly_flow": _plain_flow(clock)}))
+        stack.enter_context(_standing_in("flows.nightly_flow", _plain_flow(clock)))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         code = 0
@@ -78,6 +78,21 @@ def wardwatch(root: Path | None, *arguments: str | Path, clock: Callable[[], dat
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     return Ran(code, out.getvalue(), err.getvalue(), logged.getvalue())
+
+
+@contextmanager
+def _standing_in(name: str, module: ModuleType) -> Iterator[None]:
+    """``module`` under ``name`` meanwhile. (``patch.dict`` would also forget every module imported meanwhile, and
+    extension modules cannot be imported twice.)"""
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
 
 
 def _plain_flow(clock: Callable[[], datetime]) -> ModuleType:
