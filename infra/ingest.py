@@ -83,12 +83,14 @@ def items_digest(contract: Contract) -> str:
 class _Chunks:
     """The chunks of one reading, made in a thread of their own.
 
-    ``frames`` hands the lake frames to DuckDB. An error in the thread is kept and raised again by
-    :meth:`raise_failure`, because on its way through DuckDB it would lose its type.
+    ``frames`` hands the lake frames to DuckDB. After the last one the thread does ``afterwards``, while DuckDB still
+    writes and the delivery is judged; :meth:`complete` waits for it. An error in the thread is kept and raised again
+    by :meth:`raise_failure`, because on its way through DuckDB it would lose its type.
     """
 
-    def __init__(self, make: Callable[[], Iterator[ChunkResult]]) -> None:
+    def __init__(self, make: Callable[[], Iterator[ChunkResult]], afterwards: Callable[[], None]) -> None:
         self._make = make
+        self._afterwards = afterwards
         self._queue: queue.Queue[pl.DataFrame | None] = queue.Queue(maxsize=1)
         self._stop = threading.Event()
         self.failure: BaseException | None = None
@@ -99,9 +101,11 @@ class _Chunks:
             for result in self._make():
                 if not self._put(result.coded):
                     return
+            self._put(None)
+            if not self._stop.is_set():
+                self._afterwards()
         except BaseException as error:
             self.failure = error
-        finally:
             self._put(None)
 
     def _put(self, frame: pl.DataFrame | None) -> bool:
@@ -119,6 +123,11 @@ class _Chunks:
             yield frame
         if self.failure is not None:
             raise RuntimeError("the delivery could not be read to its end")
+
+    def complete(self) -> None:
+        """Wait for the end of the thread; raises what went wrong in it."""
+        self._thread.join()
+        self.raise_failure()
 
     def close(self) -> None:
         self._stop.set()
@@ -218,7 +227,10 @@ class Ingest:
             linkage = self._linkage_writer(source, contract, plan)
             if linkage is not None:
                 stack.enter_context(linkage)
-            work = _Chunks(lambda: self._results(reading, vault, linkage, duplicates))
+            work = _Chunks(
+                lambda: self._results(reading, vault, linkage, duplicates),
+                afterwards=vault.write_waiting if vault is not None else lambda: None,
+            )
             stack.callback(work.close)
             try:
                 with self._lake.transaction():
@@ -234,6 +246,7 @@ class Ingest:
                         raise _ReadAgain(found)
                     profile = reading.profile(source.expected_records, before)
                     self._judge(contract, profile)
+                    work.complete()
                     summary = vault.finish() if vault is not None else None
                     if linkage is not None:
                         linkage.finish()

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
+from infra.ahead import ahead
 from infra.periods import Period
 from schemas.code_lists import code_list
 from schemas.contract import Contract
@@ -31,6 +32,7 @@ from transforms.profile import Volumes, assemble_profile, readable_rows_rule
 from transforms.records import (
     HEAD_BYTES,
     Dialect,
+    ParsedChunk,
     chunks,
     parse_chunk,
     sniff_dialect,
@@ -187,15 +189,17 @@ class Reading:
             for position, f in enumerate(self.match.columns)
         ]
         first_ordinal = 1
-        for data in chunks(self._body, self.dialect, self._chunk_bytes):
-            parsed = parse_chunk(data, self.dialect, columns, self.plan.wanted)
-            del data
+        for parsed in ahead(self._parsed(columns)):
             result = self.plan.run(
                 parsed.frame, first_ordinal, token_key, positions=parsed.ordinals, duplicates=duplicates
             )
             self._add(result, parsed.rows, [first_ordinal + position for position, _ in parsed.broken])
             first_ordinal += parsed.rows
             yield result
+
+    def _parsed(self, columns: list[str]) -> Iterator[ParsedChunk]:
+        for data in chunks(self._body, self.dialect, self._chunk_bytes):
+            yield parse_chunk(data, self.dialect, columns, self.plan.wanted)
 
     def _add(self, result: ChunkResult, rows: int, broken: list[int]) -> None:
         totals = self.totals

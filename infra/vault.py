@@ -277,14 +277,18 @@ class VaultWriter:
 
     # Ending
 
+    def write_waiting(self) -> None:
+        """Write what waits, and put nothing in place yet; by whoever added the rows, after the last of them."""
+        for issuer in sorted(self._waiting):
+            self._write_part(issuer)
+
     def finish(self) -> VaultSummary:
         """Write what waits, the shares and the manifest, put the folder in place and forget the keys.
 
         Raises :class:`StorageFull` and :class:`StorageFailed`; the folder is in place as a whole or not at
         all.
         """
-        for issuer in sorted(self._waiting):
-            self._write_part(issuer)
+        self.write_waiting()
         manifest = {
             "v": 1,
             "kind": "vault-manifest",

@@ -17,7 +17,7 @@ from schemas.contract import Contract, Derivation
 from schemas.errors import ContractDefinitionError
 from transforms.checks import POSTCODE_AREA, nhs_number_is_valid, sense
 from transforms.tokens import MOTHER_BABY, person_tokens
-from transforms.typing_fields import VALUE_TYPES, FieldSense, TypedChunk, text_name, value_free
+from transforms.typing_fields import VALUE_TYPES, FieldSense, TypedChunk, text_name, value_free, value_name
 
 OLDEST_YEARS: Final = 120
 ISSUER: Final = "ISSUER"
@@ -164,15 +164,29 @@ def derive(
     frame = typed.frame
     if issuer is not None:
         frame = frame.with_columns(issuer.alias(text_name(ISSUER)))
-    delivered = [column.expression for column in columns if column.expression is not None]
+    delivered = [
+        column.expression
+        for column in columns
+        if column.expression is not None and column.derivation.function not in KEYED
+    ]
     found = frame.select(delivered) if delivered else pl.DataFrame()
     series = []
     for column in columns:
         if column.expression is None:
             values = pl.Series(column.name, [None], dtype=column.type).new_from_index(0, typed.rows)
+        elif column.derivation.function in KEYED:
+            values = _keyed(frame, column, column.expression, token_key)
         else:
             values = found.get_column(column.name)
-            if column.derivation.function in KEYED:
-                values = person_tokens(values, token_key, MOTHER_BABY)
         series.append(values)
     return pl.DataFrame(series)
+
+
+def _keyed(frame: pl.DataFrame, column: DerivedColumn, text: pl.Expr, token_key: bytes) -> pl.Series:
+    """Tokens of ``text``, written out only for the rows that have all it is made of: one in thirty is a birth."""
+    parts = frame.select(text.meta.root_names())
+    values = [value_name(name) for name in column.fields if value_name(name) in parts.columns]
+    there = parts.select(pl.all_horizontal(pl.col(value).is_not_null() for value in values)).to_series()
+    texts = parts.filter(there).select(text).to_series()
+    place = pl.select(pl.when(there).then(there.cum_sum() - 1)).to_series()
+    return person_tokens(texts, token_key, MOTHER_BABY).gather(place).alias(column.name)

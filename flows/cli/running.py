@@ -10,6 +10,7 @@ import typer
 
 from flows.backfill import month
 from flows.cli.context import context_of, person, print_json, teller
+from flows.nightly import tell_nothing
 from flows.orchestrator import RunHadProblems, Watcher, prepare, watched_by
 from infra import publish
 from infra.night import Outcome
@@ -74,7 +75,8 @@ def nightly(
     say("starting the orchestrator") if not as_json else None
     from flows.nightly_flow import nightly as flow
 
-    watching = Watcher(say=(lambda _line: None) if as_json else say, progress=progress)
+    # A machine reads standard output: the document and nothing else.
+    watching = Watcher(lambda _line: None, tell_nothing) if as_json else Watcher(say, progress)
     outcome = _run(workspace, watching, lambda: flow(workspace=str(workspace.root.resolve())))
     _finish(workspace, outcome, as_json)
 

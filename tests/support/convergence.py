@@ -24,6 +24,7 @@ from infra.audit_verify import verify as verify_audit
 from infra.keyring import Keyring
 from infra.lake import CATALOG, READER_CATALOG, CommittedDelivery, Lake
 from infra.landing import PIPELINE_KEY, Landing
+from infra.night import CHECKPOINT_KEY
 from infra.officers import Officers
 from infra.vault import folder_name
 from infra.workspace import Workspace
@@ -240,7 +241,7 @@ def _published(workspace: Workspace) -> Iterator[Leftover]:
 
 def _audit(workspace: Workspace, keyring: Keyring) -> Iterator[Leftover]:
     """The audit log is whole; that a torn line was recovered is a note and no tampering."""
-    keys = {"wardwatch-audit": [bytes.fromhex(key) for key in keyring.signers("audit_signing").values()]}
+    keys = {CHECKPOINT_KEY: [bytes.fromhex(key) for key in keyring.signers("audit_signing").values()]}
     for finding in tampering(verify_audit(workspace.zone("audit"), keys)):
         yield Leftover("audit", str(finding))
 
