@@ -235,9 +235,7 @@ class Ingest:
             try:
                 with self._lake.transaction():
                     if table:
-                        self._lake.replace_table(
-                            table, plan.coded_columns, work.frames(), plan.null_columns
-                        )
+                        self._lake.replace_table(table, plan.coded_columns, work.frames(), plan.null_columns)
                     else:
                         for _frame in work.frames():
                             pass
