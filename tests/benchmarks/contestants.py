@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import flows  # noqa: F401  (first of all, as on the command line: it sets up the memory)
-
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
 
 

@@ -1,4 +1,4 @@
-"""The delivery that is measured: a year of synthetic admitted patient care, landed, and its plaintext for the rivals."""
+"""The delivery that is measured: a year of synthetic admitted patient care, landed, and its plaintext besides."""
 
 from __future__ import annotations
 
