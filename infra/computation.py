@@ -225,10 +225,12 @@ def _tables(
 
 def _values(result: IndicatorResult) -> pl.DataFrame:
     metadata = result.metadata
-    return result.values.with_columns(
+    values = result.values
+    if "expected" not in values.columns:
+        values = values.with_columns(pl.lit(None, pl.Float64).alias("expected"))
+    return values.with_columns(
         pl.lit(metadata.name).alias("indicator"),
         pl.lit(f"v{metadata.version}").alias("version"),
-        pl.lit(None, pl.Float64).alias("expected"),
         pl.lit(MEASURES[metadata.unit]).alias("measure"),
         pl.lit(PER[metadata.unit]).alias("per"),
         pl.lit(DIRECTIONS[metadata.direction]).alias("direction"),
@@ -243,10 +245,11 @@ def _indicator_row(result: IndicatorResult) -> dict[str, object]:
         "friendly_name": metadata.friendly_name,
         "description": metadata.description,
         "what_it_is_not": metadata.what_it_is_not,
-        "family": "deaths",
+        "family": metadata.family,
         "numerator": metadata.numerator,
         "denominator": metadata.denominator,
         "exclusions": "; ".join(metadata.exclusions),
+        "coding_breaks": "; ".join(f"{entry.day}: {entry.says}" for entry in metadata.coding_breaks) or None,
         "unit": metadata.unit,
         "measure": MEASURES[metadata.unit],
         "per": PER[metadata.unit],

@@ -41,6 +41,8 @@ CORE_RELATIONS: tuple[tuple[str, Kind], ...] = (
     ("episode_record", "table"),
     ("episode_repeat", "table"),
     ("episode", "view"),
+    ("episode_diagnosis", "view"),
+    ("episode_procedure", "table"),
     ("visit_episode", "scratch"),
     ("visit", "scratch"),
     ("visit_continuation", "scratch"),

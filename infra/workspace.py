@@ -23,6 +23,7 @@ ZONES = (
     "linkage",
     "lake",
     "published",
+    "reviews",
     "outbox",
     "audit",
     "keys",

@@ -95,8 +95,14 @@ class CriticalRuleBroken(DeliveryRefused):
 
 
 class NotPermitted(WardwatchError):
+    """``reason_code`` is what the audit log says of the refusal."""
+
     code = "access.not_permitted"
     exit_code = 20
+
+    def __init__(self, message: str, *, next_step: str = "", reason_code: str = "not_permitted") -> None:
+        super().__init__(message, next_step=next_step)
+        self.reason_code = reason_code
 
 
 class IdentifierInText(WardwatchError):

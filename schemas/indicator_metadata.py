@@ -1,6 +1,7 @@
 """What an indicator says about itself: the strict form of ``sql/indicators/<name>_v<n>/metadata.yaml``.
 
-Everything is required and nothing else is allowed: a metadata field that may be left out is left out. The
+Everything but ``coding_breaks`` is required and nothing else is allowed: a metadata field that may be left out
+is left out. The
 same strictness holds for the two files of ``sql/core`` that carry numbers and lists: ``parameters.yaml`` and
 ``singling_out.yaml``. YAML is read as text (see :mod:`schemas.yaml_text`); each parameter names its type.
 """
@@ -99,22 +100,32 @@ class OutputColumn(Strict):
     description: Text
 
 
+class CodingBreak(Strict):
+    """A day on which the rules of coding changed: the series before and after it do not compare."""
+
+    day: date
+    says: Text
+    source: Text
+
+
 class IndicatorMetadata(Strict):
     """An indicator's definition beside its query.
 
     ``description`` says what it measures, ``what_it_is_not`` how it must not be read. ``direction`` says
-    which way is worse; ``owner`` is a role, never a person. ``disclosure_dataset`` names the suppression
+    which way is worse (``neither``: both sides ask a question); ``owner`` is a role, never a person. ``disclosure_dataset`` names the suppression
     rule for its counts.
     """
 
     name: Noun
     version: int = Field(ge=1)
     friendly_name: Text
+    family: Literal["deaths", "infections", "maternity", "mental health act", "data quality"]
     description: Text
     what_it_is_not: Text
     numerator: Text
     denominator: Text
     exclusions: tuple[Text, ...]
+    coding_breaks: tuple[CodingBreak, ...] = ()
     unit: Literal["proportion", "rate_per_1000", "rate_per_1000_bed_days", "standardised_ratio", "count"]
     interval_method: Literal["wilson", "binomial_exact", "poisson_exact", "byar", "none"]
     direction: Literal["higher_is_worse", "lower_is_worse", "neither"]
@@ -141,6 +152,8 @@ class IndicatorMetadata(Strict):
         for name in ("numerator", "denominator"):
             if name not in names:
                 raise ValueError(f"there is no column {name}")
+        if (self.unit == "standardised_ratio") != ("expected" in names):
+            raise ValueError("a standardised ratio has a column expected, and nothing else has one")
         identifying = sorted(ID_LEVEL_COLUMNS.intersection(names))
         if identifying:
             raise ValueError(

@@ -59,7 +59,26 @@ delivered as (
         apc.sex,
         apc.startage as start_age,
         upper(coalesce(nullif(apc.diag_01, '-'), nullif(apc.diag_4_01, '-'), nullif(apc.diag_3_01, '-')))
-            as delivered_diagnosis
+            as delivered_diagnosis,
+        upper(coalesce(
+            nullif(concat_ws(
+                ' ',
+                apc.diag_02, apc.diag_03, apc.diag_04, apc.diag_05, apc.diag_06, apc.diag_07, apc.diag_08,
+                apc.diag_09, apc.diag_10, apc.diag_11, apc.diag_12, apc.diag_13, apc.diag_14, apc.diag_15,
+                apc.diag_16, apc.diag_17, apc.diag_18, apc.diag_19, apc.diag_20
+            ), ''),
+            concat_ws(
+                ' ',
+                apc.diag_4_02, apc.diag_4_03, apc.diag_4_04, apc.diag_4_05, apc.diag_4_06, apc.diag_4_07,
+                apc.diag_4_08, apc.diag_4_09, apc.diag_4_10, apc.diag_4_11, apc.diag_4_12, apc.diag_4_13,
+                apc.diag_4_14, apc.diag_4_15, apc.diag_4_16, apc.diag_4_17, apc.diag_4_18, apc.diag_4_19,
+                apc.diag_4_20
+            )
+        )) as secondary_diagnoses,
+        -- 315: palliative medicine, as the specialty of treatment or of the consultant.
+        coalesce(apc.tretspef = '315' or apc.mainspef = '315', false) as palliative_specialty,
+        try_cast(apc.imd04_decile as tinyint) as deprivation_decile,
+        try_cast(apc.birweit_1 as smallint) as birth_weight_grams
     from hes_apc as apc
     left join person_bridge on apc.person_token = person_bridge.old_person_token
 )
@@ -94,6 +113,16 @@ select
         when starts_with(delivered_diagnosis, 'R69X') then 'invalid'
         else 'valid'
     end as primary_diagnosis_state,
+    -- Of the secondary diagnoses only those that some indicator or comorbidity asks for: all of them would take more
+    -- memory than the rest of the table. A test holds that no code that is asked for is left out here.
+    case
+        when regexp_matches(secondary_diagnoses, '\b(?:A0[24]|A22|A26|A32|A4[0-29]|B2[0-4]|B37|B95|C\d\d|E1[0-4]|F0[0-35]|G04|G4[56]|G8[12]|I1[23]|I2[1-35]|I50|I6\d|I7[139]|J15|J4[0-7]|J6[0-7]|K2[5-8]|K7[0-7]|M0[56]|M3[2-5]|N0[1357]|N1[89]|N25|O\d\d|P3[6-9]|R02|R65|T8[1-5]|U0[47]|U8\d|Z37|Z38|Z51|Z95)\w*')
+            then regexp_extract_all(secondary_diagnoses, '\b(?:A0[24]|A22|A26|A32|A4[0-29]|B2[0-4]|B37|B95|C\d\d|E1[0-4]|F0[0-35]|G04|G4[56]|G8[12]|I1[23]|I2[1-35]|I50|I6\d|I7[139]|J15|J4[0-7]|J6[0-7]|K2[5-8]|K7[0-7]|M0[56]|M3[2-5]|N0[1357]|N1[89]|N25|O\d\d|P3[6-9]|R02|R65|T8[1-5]|U0[47]|U8\d|Z37|Z38|Z51|Z95)\w*')
+    end as secondary_codes,
+    len(regexp_extract_all(secondary_diagnoses, '\b(?:[A-QS-Z]\d|R[0-57-9]|R6[0-8])\w+'))::utinyint as secondary_count,
+    palliative_specialty,
+    deprivation_decile,
+    birth_weight_grams,
     case
         when person is null then 'no person'
         when episode_id is null then 'no record key'

@@ -20,17 +20,27 @@ from infra.compute import add_death_link, build_core, build_outcomes, spells_for
 
 Row = Mapping[str, Any]
 
-DATES = ("ADMIDATE", "DISDATE", "EPISTART", "EPIEND")
-WHOLE_NUMBERS = ("EPIORDER", "STARTAGE")
+STAY_DATES = ("ADMIDATE", "DISDATE", "EPISTART", "EPIEND")
+DATES = (*STAY_DATES, *(f"OPDATE_{n:02d}" for n in range(1, 25)))
+WHOLE_NUMBERS = (
+    "EPIORDER", "STARTAGE", "NUMPREG", "MATAGE", "NEODUR",
+    *(f"{name}_{n}" for name in ("BIRWEIT", "GESTAT") for n in range(1, 10)),
+)  # fmt: skip
 TEXTS = (
     "EPIKEY", "FYEAR", "PARTYEAR", "ADMIMETH", "ADMISORC", "DISDEST", "DISMETH", "EPISTAT", "EPITYPE",
     "CLASSPAT", "SPELBGIN", "SPELEND", "SEX", "PROCODE3", "PROCODE5", "PROCODET", "SITETRET", "DIAG_01",
-    "DIAG_4_01", "DIAG_3_01",
+    "DIAG_3_01", "MAINSPEF", "TRETSPEF", "NEOCARE", "ETHNOS", "IMD04_DECILE", "MATERNITY_EPISODE_TYPE", "NUMBABY",
+    "DELMETH_D", "DELONSET", "mother_baby_token_of_mother", "mother_baby_token_of_baby",
+    *(f"DIAG_{n:02d}" for n in range(2, 21)),
+    *(f"DIAG_4_{n:02d}" for n in range(1, 21)),
+    *(f"OPERTN_{n:02d}" for n in range(1, 25)),
+    *(f"OPERTN_4_{n:02d}" for n in range(1, 25)),
+    *(f"{name}_{n}" for name in ("BIRORDR", "BIRSTAT", "DELMETH") for n in range(1, 10)),
 )  # fmt: skip
 COLUMNS: dict[str, str] = {
     **dict.fromkeys(TEXTS, "VARCHAR"),
     **dict.fromkeys(DATES, "DATE"),
-    **{f"{name}_STATE": "VARCHAR" for name in DATES},
+    **{f"{name}_STATE": "VARCHAR" for name in STAY_DATES},
     **dict.fromkeys(WHOLE_NUMBERS, "BIGINT"),
     "person_token": "VARCHAR",
     "delivery_id": "VARCHAR",
