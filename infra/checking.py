@@ -64,10 +64,18 @@ class CheckResult:
 
 
 def check_file(
-    path: Path, identities: Sequence[str], *, dataset: str | None = None, period: str | None = None
+    path: Path,
+    identities: Sequence[str] = (),
+    openpgp_keys: Sequence[bytes] = (),
+    *,
+    dataset: str | None = None,
+    period: str | None = None,
 ) -> list[CheckResult]:
-    """Judge every data file in ``path``. Raises what landing and reading raise."""
-    return [_check(member, dataset, period) for member in open_deliveries(path, identities)]
+    """Judge every data file in ``path``, with the inbox keys for encrypted ones.
+
+    Raises what landing and reading raise.
+    """
+    return [_check(member, dataset, period) for member in open_deliveries(path, identities, openpgp_keys)]
 
 
 def _check(member: Member, dataset: str | None, period: str | None) -> CheckResult:

@@ -3,12 +3,13 @@
 ``keys/pipeline.keyring.age`` (owner only) holds them as canonical JSON, sealed to a key file
 (``keys/unlock.key``, or wherever ``WARDWATCH_UNLOCK_KEY_FILE`` points) or under a passphrase
 (``WARDWATCH_KEYRING_PASSPHRASE``). ``keys/public.json`` repeats the public halves, so that a sender, a
-verifier or an auditor needs no secret.
+verifier or an auditor needs no secret; ``keys/inbox-openpgp.asc`` is the certificate for OpenPGP senders.
 
 ======================  =========  ==========================================================================
 name                    kind       what it does
 ======================  =========  ==========================================================================
 ``inbox``               age        senders seal to it; earlier ones still open files that are on their way
+``inbox_openpgp``       openpgp    the same for senders who have OpenPGP and no age
 ``landing_recovery``    age        the private half of each delivery's landing key is sealed to it
 ``manifest_signing``    ed25519    signs receipts, vault manifests and run manifests
 ``audit_signing``       ed25519    signs the audit log's checkpoints
@@ -24,6 +25,7 @@ them.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import os
@@ -44,14 +46,17 @@ from schemas.errors import CannotOpen, IntegrityError, KeyUnavailable, UsageErro
 
 KEYRING_FILE = "pipeline.keyring.age"
 PUBLIC_FILE = "public.json"
+CERTIFICATE_FILE = "inbox-openpgp.asc"
 UNLOCK_FILE = "unlock.key"
 UNLOCK_VARIABLE = "WARDWATCH_UNLOCK_KEY_FILE"
 PASSPHRASE_VARIABLE = "WARDWATCH_KEYRING_PASSPHRASE"  # noqa: S105  (a variable's name)
 SHORTEST_PASSPHRASE = 12
+OPENPGP_USER_ID = "Wardwatch inbox"
 UNLOCKS = "the key file that unlocks the keyring"
 
 KINDS = {
     "inbox": "age",
+    "inbox_openpgp": "openpgp",
     "landing_recovery": "age",
     "manifest_signing": "ed25519",
     "audit_signing": "ed25519",
@@ -174,12 +179,20 @@ class KeyVersion:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex characters that name the key and say nothing about it."""
+        """16 hex characters that name the key and say nothing about it; for OpenPGP its own 40."""
         if self.kind == "ed25519":
             return key_id_of(self.public)
+        if self.kind == "openpgp":
+            return _certificate_fingerprint(self.public)
         # A digest of a symmetric key gives nothing away: it is 256 random bits, which nobody can search.
         named = self.public or f"wardwatch symmetric key {str.__str__(self.secret)}"
         return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+def _certificate_fingerprint(certificate: str) -> str:
+    import pysequoia
+
+    return str(pysequoia.Cert.from_bytes(certificate.encode("ascii")).fingerprint)
 
 
 def _new_version(kind: str, now: datetime) -> KeyVersion:
@@ -187,6 +200,13 @@ def _new_version(kind: str, now: datetime) -> KeyVersion:
     if kind == "age":
         secret, public = new_identity()
         return KeyVersion(kind, created, public, secret)
+    if kind == "openpgp":
+        import pysequoia
+
+        made = pysequoia.Tsk.generate(OPENPGP_USER_ID)
+        # The secret is kept as the library's binary form; its text form drops the private half.
+        secret = SecretText(base64.b64encode(bytes(made)).decode("ascii"))
+        return KeyVersion(kind, created, str(made.extract_certificate()), secret)
     if kind == "ed25519":
         key = SigningKey.create()
         return KeyVersion(kind, created, key.public, SecretText(key.secret_bytes().hex()))
@@ -289,6 +309,16 @@ class Keyring:
         return self._identities("inbox")
 
     @property
+    def inbox_certificate(self) -> str:
+        """The armored OpenPGP certificate that senders without age seal to."""
+        return self._current("inbox_openpgp").public
+
+    @property
+    def inbox_openpgp_keys(self) -> tuple[SecretBytes, ...]:
+        """Unprotected OpenPGP secret keys in binary form, newest first."""
+        return tuple(SecretBytes(base64.b64decode(key)) for key in self._identities("inbox_openpgp"))
+
+    @property
     def landing_recovery_recipient(self) -> str:
         return self._current("landing_recovery").public
 
@@ -370,6 +400,10 @@ class Keyring:
         # The sealed file first: a public key whose private half was never stored must not be handed out. A
         # kill in between leaves an older public.json, which the next opening brings up to date.
         write_atomic(self.folder / KEYRING_FILE, self._unlock.seal(canonical_json(_to_document(self._keys))))
+        self._write_public()
+
+    def _write_public(self) -> None:
+        write_atomic(self.folder / CERTIFICATE_FILE, self.inbox_certificate.encode("ascii"))
         write_atomic(self.folder / PUBLIC_FILE, canonical_json(self._public_document()))
 
     def _public_document(self) -> dict[str, Any]:
@@ -392,7 +426,7 @@ class Keyring:
             found = parse_canonical(path.read_bytes())
         except OSError:
             found = None
-        if found == expected:
+        if found == expected and self._certificate_is_ours():
             return
         if found is not None:
             ours = {version.public for versions in self._keys.values() for version in versions}
@@ -404,7 +438,20 @@ class Keyring:
                     "keys/public.json offers a key that the keyring does not hold",
                     next_step="raise an incident: deliveries may have been sealed to a stranger's key",
                 )
-        write_atomic(path, canonical_json(expected))
+        self._write_public()
+
+    def _certificate_is_ours(self) -> bool:
+        """Whether the certificate that lies open is the one in use. One of ours from before is renewed."""
+        try:
+            found = (self.folder / CERTIFICATE_FILE).read_text("ascii")
+        except (OSError, UnicodeDecodeError):
+            return False
+        if found not in {version.public for version in self._keys["inbox_openpgp"]}:
+            raise IntegrityError(
+                f"keys/{CERTIFICATE_FILE} offers a key that the keyring does not hold",
+                next_step="raise an incident: deliveries may have been sealed to a stranger's key",
+            )
+        return found == self.inbox_certificate
 
 
 def _to_document(keys: Mapping[str, tuple[KeyVersion, ...]]) -> dict[str, Any]:

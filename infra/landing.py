@@ -159,15 +159,13 @@ class _DigestingSink(io.RawIOBase):
 class Landing:
     """The landing zone of a workspace.
 
-    ``root``: its folder, made when first needed. ``clock``: gives the time, with its zone. ``openpgp_keys``:
-    secret keys for senders who have no age.
+    ``root``: its folder, made when first needed. ``clock``: gives the time, with its zone.
     """
 
     root: Path
     keyring: Keyring
     officers: Officers
     clock: Callable[[], datetime]
-    openpgp_keys: Sequence[bytes] = field(default=(), repr=False)
     limits: Limits = field(default_factory=Limits)
 
     # What is held
@@ -240,7 +238,7 @@ class Landing:
                 staged = [
                     self._stage(member, decide, received, control, (replaces, reason), held, staging)
                     for member in open_deliveries(
-                        path, self.keyring.inbox_identities, self.openpgp_keys, self.limits
+                        path, self.keyring.inbox_identities, self.keyring.inbox_openpgp_keys, self.limits
                     )
                 ]
                 _refuse_changed(path, identity)

@@ -111,9 +111,10 @@ class CodingBreak(Strict):
 class IndicatorMetadata(Strict):
     """An indicator's definition beside its query.
 
-    ``description`` says what it measures, ``what_it_is_not`` how it must not be read. ``direction`` says
-    which way is worse (``neither``: both sides ask a question); ``owner`` is a role, never a person. ``disclosure_dataset`` names the suppression
-    rule for its counts.
+    ``description`` says what it measures, ``what_it_is_not`` how it must not be read, ``coding_breaks`` from
+    when on its series cannot be compared with what was before. ``direction`` says which way is worse
+    (``neither``: both sides ask a question); ``owner`` is a role, never a person. ``disclosure_dataset`` names
+    the suppression rule for its counts.
     """
 
     name: Noun

@@ -60,9 +60,11 @@ def check(
     """Judge a file against its contract without landing it. The workspace is only needed for encrypted files."""
     here = context_of(context)
     identities: tuple[str, ...] = ()
+    openpgp_keys: tuple[bytes, ...] = ()
     if here.root is not None:
-        identities = Keyring.open(here.open(quiet=True).zone("keys")).inbox_identities
-    results = check_file(file, identities, dataset=dataset, period=period)
+        keyring = Keyring.open(here.open(quiet=True).zone("keys"))
+        identities, openpgp_keys = keyring.inbox_identities, keyring.inbox_openpgp_keys
+    results = check_file(file, identities, openpgp_keys, dataset=dataset, period=period)
     broken = [result for result in results if result.critical]
     if as_json:
         print_json([result.to_document() for result in results])

@@ -30,6 +30,7 @@ def init(context: typer.Context) -> None:
     print(f"workspace made in {root}")
     print("demo agreement and demo roles: for synthetic and artificial data only")
     print(f"senders encrypt to this public key (age): {made.keyring.inbox_recipient}")
+    print("or, with OpenPGP, to the certificate in keys/inbox-openpgp.asc")
     print("the pipeline's unlock key is keys/unlock.key; in production keep it outside the workspace")
     print("(WARDWATCH_UNLOCK_KEY_FILE), and the officers' keys on the officers' own machines")
 

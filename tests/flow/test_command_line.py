@@ -13,6 +13,7 @@ from infra.workspace import Workspace
 from tests.support import command_line
 from tests.support.convergence import lake_content, leftovers
 from tests.support.processes import PROJECT, wardwatch
+from tests.support.small_deliveries import small
 from tests.support.workspaces import Extracts, drop, settle
 
 ARTIFICIAL = PROJECT.parent / "shared" / "data" / "artificial_hes"
@@ -42,6 +43,32 @@ def test_a_night_publishes_and_a_second_one_says_that_there_is_nothing_new(
     assert "nothing new" in second.stdout
     assert state_of(published) == as_published, "a night with nothing to do touched what is published"
     assert leftovers(finished_workspace, lake_content(finished_workspace)) == []
+
+
+@pytest.mark.parametrize("armored", [False, True], ids=["gpg", "asc"])
+def test_an_openpgp_delivery_is_judged_and_taken_with_the_certificate_that_init_shows(
+    armored: bool, empty_workspace: Workspace, plain_extracts: Extracts, tmp_path: Path
+) -> None:
+    import pysequoia
+
+    certificate = (empty_workspace.zone("keys") / "inbox-openpgp.asc").read_bytes()
+    text = small(plain_extracts.one("HES_OP_202199")).bytes()
+    message = pysequoia.encrypt(text, recipients=[pysequoia.Cert.from_bytes(certificate)], armor=armored)
+    path = tmp_path / "NIC000001_HES_OP_202199.txt.gpg"
+    path.write_bytes(message)
+    settle(path)
+
+    judged = command_line.wardwatch(empty_workspace.root, "check", path)
+    assert judged.exit_code == 0, judged.err
+    assert "40 records" in judged.out
+    (empty_workspace.zone("inbox") / path.name).write_bytes(message)
+    settle(empty_workspace.zone("inbox") / path.name)
+    ran = command_line.wardwatch(empty_workspace.root, "nightly")
+
+    assert ran.exit_code == 0, ran.err
+    (row,) = lake_content(empty_workspace).rows
+    assert row.rows_in == 40
+    assert list(empty_workspace.zone("inbox").iterdir()) == [], "what was landed leaves the inbox"
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, str]]:

@@ -203,6 +203,15 @@ def test_the_public_keys_are_readable_without_unlocking(keys: Path) -> None:
         public.signers("linkage_token")
 
 
+def test_a_stranger_s_openpgp_certificate_among_the_public_keys_is_noticed(keys: Path) -> None:
+    import pysequoia
+
+    stranger = pysequoia.Tsk.generate("Wardwatch inbox").extract_certificate()
+    (keys / "inbox-openpgp.asc").write_text(str(stranger))
+    with pytest.raises(IntegrityError, match="offers a key that the keyring does not hold"):
+        opened(keys)
+
+
 def test_a_stranger_s_key_among_the_public_ones_is_noticed(keys: Path) -> None:
     document = json.loads((keys / "public.json").read_bytes())
     document["keys"]["inbox"].append({"created": "", "kind": "age", "public": new_identity()[1]})
@@ -290,7 +299,7 @@ def test_no_secret_is_in_anything_that_prints_or_lies_open(keys: Path) -> None:
     shown += (keys / "public.json").read_text() + (keys / "pipeline.keyring.age").read_bytes().decode(
         "latin-1"
     )
-    assert len(secrets) == 8
+    assert len(secrets) == len(KINDS) + 1
     for secret in secrets:
         assert secret not in shown
         assert secret.lower() not in shown
