@@ -8,7 +8,7 @@ EPISODES ?= 200000
 HOSPITALS ?= 24
 WORKERS ?= -n 2 --dist loadgroup
 
-.PHONY: demo test check bench format lint types lock setup clean help
+.PHONY: demo test check mutants bench format lint types lock setup clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ format: $(INSTALLED) ## rewrite the layout of the code
 
 test: $(INSTALLED) lint types ## every test
 	@$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered tests
+
+mutants: $(INSTALLED) ## switch off each guard against an attack; its test has to notice
+	@$(BIN)/python -m tests.security.mutants
 
 bench: $(INSTALLED) ## speed, memory and growth, side by side with bare DuckDB and bare Polars
 	@$(BIN)/python -m tests.benchmarks

@@ -63,8 +63,19 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Period:
+    """All providers together in one period of an indicator's series. ``changed``: how coding changed in it."""
+
+    period: str
+    numerator: str
+    size: str
+    value: str
+    changed: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """One indicator, latest period, whole providers."""
+    """One indicator, latest period, whole providers; ``series``: all its periods, every provider together."""
 
     slug: str
     title: str
@@ -85,6 +96,7 @@ class Section:
     alt: str
     caption: str
     contributing: int
+    series: list[Period]
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,8 @@ def build_report(tables: Mapping[str, pl.DataFrame], record_date: date, marking:
     sections = [
         section
         for described in sorted(indicator.iter_rows(named=True), key=_place)
-        if (section := _section(described, values, _table(tables, "funnel_limit"), names)) is not None
+        if (section := _section(described, values, _table(tables, "funnel_limit"), names, marking))
+        is not None
     ]
     sentences = _findings(_table(tables, "alert"), values)
     deliveries, broken = _quality(_table(tables, "delivery"), _table(tables, "rule_result"))
@@ -171,11 +184,14 @@ def _section(
     values: pl.DataFrame,
     limits: pl.DataFrame,
     names: Mapping[str, str | None],
+    marking: Marking,
 ) -> Section | None:
     mine = (pl.col("indicator") == described["indicator"]) & (pl.col("version") == described["version"])
     rows = values.filter(mine & (pl.col("stratum") == TOTAL_STRATUM))
     if rows.is_empty():
         return None
+    # The sums of a public set would be sums of what is shown, which is not the sum.
+    series = [] if marking == "OFFICIAL" else _series(described, rows)
     period = str(rows["period"].max())
     rows = rows.filter(pl.col("period") == period).sort(
         "z", "provider", descending=[True, False], nulls_last=True
@@ -227,7 +243,41 @@ def _section(
         alt=alt,
         caption=f"{title}, {period}. Each mark is one provider.",
         contributing=points.height,
+        series=series,
     )
+
+
+def _series(described: Mapping[str, object], rows: pl.DataFrame) -> list[Period]:
+    """Every period of one indicator over all providers, where there is more than one."""
+    measure, per = str(described["measure"]), float(str(described["per"]))
+    size = "expected" if measure == "standardised_ratio" else "denominator"
+    sums = rows.group_by("period").agg(pl.col("numerator", size).sum()).sort("period")
+    if sums.height < 2:
+        return []
+    breaks = [
+        entry.partition(": ") for entry in str(described.get("coding_breaks") or "").split("; ") if entry
+    ]
+    found = []
+    for period, numerator, whole in sums.iter_rows():
+        value = numerator if measure == "count" else per * numerator / whole if whole else None
+        found.append(
+            Period(
+                period=period,
+                numerator=_number(numerator),
+                size=_number(whole),
+                value="" if value is None else figure(value, measure, 1 if measure == "rate" else per),
+                changed=" ".join(says for day, _, says in breaks if _is_in(day, period)),
+            )
+        )
+    return found
+
+
+def _is_in(day: str, period: str) -> bool:
+    """Whether ``day`` lies in a financial year such as 2016-17."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", period):
+        return False
+    year = int(day[:4]) - (day[5:] < "04-01")
+    return year == int(period[:4])
 
 
 def _value_title(measure: str, per: float) -> str:
@@ -244,6 +294,7 @@ def _definition(described: Mapping[str, object]) -> list[tuple[str, str]]:
         ("Numerator", described["numerator"]),
         ("Denominator", described["denominator"]),
         ("Left out", described.get("exclusions")),
+        ("Coding changed", described.get("coding_breaks")),
         ("Unit", UNIT_WORDS.get(str(described["unit"]), described["unit"])),
         ("Reading", DIRECTION_WORDS.get(str(described["direction"]), "")),
         ("Source", described["source"]),

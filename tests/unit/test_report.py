@@ -211,3 +211,23 @@ def test_a_provider_code_in_a_plot_is_escaped() -> None:
     assert "<b>" not in svg
     assert "R&amp;A" in svg
     assert '<title id="x-title">a &lt; b &amp; c</title>' in svg
+
+
+def test_a_series_says_in_which_year_coding_changed_and_the_public_page_has_none() -> None:
+    tables = conformed()
+    first = tables["indicator"].row(0, named=True)
+    mine = (pl.col("indicator") == first["indicator"]) & (pl.col("stratum") == "all")
+    latest = tables["indicator_value"].filter(mine)
+    assert latest.height, "the sample has values of its first indicator"
+    years = [latest.with_columns(pl.lit(year).alias("period")) for year in ("2016-17", "2017-18")]
+    tables["indicator_value"] = pl.concat(years)
+    changed = "2017-04-01: sepsis is coded first where it used to be second"
+    tables["indicator"] = tables["indicator"].head(1).with_columns(pl.lit(changed).alias("coding_breaks"))
+
+    internal = build_report(tables, RECORD_DATE, "OFFICIAL SENSITIVE")
+    series = internal[internal.index("All providers together, period") :]
+    rows = dict(re.findall(r'<th scope="row">(20[0-9-]+)</th>(.*?)</tr>', series))
+    before, after = rows["2016-17"], rows["2017-18"]
+    assert "sepsis is coded first" in after
+    assert "sepsis" not in before
+    assert "All providers together, period" not in build_report(tables, RECORD_DATE, "OFFICIAL")
