@@ -115,3 +115,11 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(part, path)
         sync_folder(path.parent)
+
+
+def remove_parts(folder: Path) -> int:
+    """Remove what a killed :func:`write_atomic` left in ``folder``; returns how many files."""
+    found = list(folder.glob("*.part"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)

@@ -25,7 +25,7 @@ from infra.commit_points import commit_point
 from infra.computation import Computation, compute
 from infra.containers import Control
 from infra.engine import sweep_spill
-from infra.files import private_by_default, write_atomic
+from infra.files import private_by_default, remove_parts, write_atomic
 from infra.inbox import READY, recognise, waiting
 from infra.incidents import IncidentType, list_incidents, raise_incident
 from infra.ingest import Ingest, Source
@@ -197,6 +197,7 @@ class Night:
             self.landing.sweep()
             + sweep_spill(self.workspace.zone("tmp"))
             + incidents.sweep(self.workspace.zone("incidents"))
+            + remove_parts(self.workspace.zone("runs"))
         )
         if swept or staged:
             self.audit.record(
@@ -592,7 +593,10 @@ def last_manifest(workspace: Workspace) -> dict[str, Any] | None:
     found = sorted(workspace.zone("runs").glob("*.json"))
     if not found:
         return None
-    manifest: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
+    # Names begin with the second of the start; runs of one second are told apart by when they ended.
+    second = found[-1].name.partition("-")[0]
+    latest = [json.loads(path.read_text(encoding="utf-8")) for path in found if path.name.startswith(second)]
+    manifest: dict[str, Any] = max(latest, key=lambda run: str(run["ended_at"]))
     return manifest
 
 

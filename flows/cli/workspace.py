@@ -43,7 +43,9 @@ def _collect(workspace: Workspace, today: date) -> dict[str, Any]:
     known = {row.delivery_id for row in rows}
     last = last_manifest(workspace)
     wrong = [
-        f"{row.delivery_id}: refused, it broke a critical rule" for row in rows if row.status == "refused"
+        f"{row.delivery_id}: refused when it was read; `wardwatch incidents` and the last run say why"
+        for row in rows
+        if row.status == "refused"
     ]
     wrong += [
         f"incident {incident.id}: {incident.type.value}"
