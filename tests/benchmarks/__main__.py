@@ -124,14 +124,30 @@ def main() -> None:
     data = given.data or Path(tempfile.mkdtemp(prefix="wardwatch-bench-"))
     scratch = data / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    results = {}
+    results: dict[int, dict[str, Any]] = {}
+    models: dict[str, Any] = {}
     try:
         for episodes in sizes:
             print(f"{episodes:,} episodes", flush=True)
             results[episodes] = measure(prepared(data, episodes), scratch, given.rounds)
+        if not given.quick:
+            print("models of all diagnosis groups", flush=True)
+            tell("models, both ways", child("models", data, scratch))
+            models = json.loads((scratch / "models.json").read_text())
     finally:
         shutil.rmtree(scratch if given.data is not None else data)
     rows = bars(results)
+    if models:
+        times, apart = models["times_as_fast"], models["largest_difference"]
+        rows.append(
+            (
+                f"models on patterns / on records, {models['spells']:,} spells",
+                f"{times:.1f} x as fast",
+                ">= 20 x",
+                times >= 20,
+            )
+        )
+        rows.append(("  largest difference of a coefficient", f"{apart:.0e}", "<= 1e-08", apart <= 1e-8))
     width = max(len(what) for what, *_ in rows)
     print(f"\n{'':<{width}}  {'measured':>16}  {'bar':>14}")
     for what, measured, bar, met in rows:
@@ -143,6 +159,7 @@ def main() -> None:
     document = {
         "cores": os.cpu_count(),
         "results": {str(size): result for size, result in results.items()},
+        "models": models,
         "bars": [{"what": what, "measured": found, "bar": bar, "met": met} for what, found, bar, met in rows],
     }
     target.write_text(json.dumps(document, indent=1))

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
+# As the command line sets it: small matrices are slower with more.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+MODEL_SPELLS = 3_000_000
 
 
 class Passed(NamedTuple):
@@ -144,9 +148,18 @@ def analyst(workspace: Path, scratch: Path) -> Passed:
         return began.passed()
 
 
+def models(workspace: Path, scratch: Path) -> Passed:
+    """The models of all diagnosis groups on patterns, and on records; ``scratch/models.json`` says how they compare."""
+    from tests.benchmarks.models import compare
+
+    began = Clock()
+    (scratch / "models.json").write_text(json.dumps(compare(MODEL_SPELLS)))
+    return began.passed()
+
+
 CONTESTANTS: dict[str, Callable[[Path, Path], Passed]] = {
     contestant.__name__: contestant
-    for contestant in (bare_duckdb, bare_polars, ingest, night, indicators, nothing_new, analyst)
+    for contestant in (bare_duckdb, bare_polars, ingest, night, indicators, nothing_new, analyst, models)
 }
 
 
