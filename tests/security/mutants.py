@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def load_mutants(path: Path = LIST) -> tuple[Mutant, ...]:
     return tuple(found)
 
 
+def run_tests(names: Iterable[str], project: Path) -> tuple[int, str]:
+    """(pytest's exit code, its last line) for tests of the copy ``project``."""
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=line",
+            "-p", "no:cacheprovider", *(f"tests/{name}" for name in names),
+        ],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )  # fmt: skip
+    return ended.returncode, (ended.stdout.strip().splitlines() or ["no output"])[-1]
+
+
 def judge(mutant: Mutant, project: Path) -> tuple[str, str]:
     """(killed | survived | stale, the last line of the tests) for ``mutant``, made in the copy ``project``."""
     path = project / mutant.file
@@ -70,25 +87,14 @@ def judge(mutant: Mutant, project: Path) -> tuple[str, str]:
         return "stale", f"the text occurs {original.count(mutant.find)} times"
     path.write_text(original.replace(mutant.find, mutant.replace), encoding="utf-8")
     try:
-        ended = subprocess.run(
-            [
-                sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "--tb=line",
-                "-p", "no:cacheprovider", *(f"tests/{name}" for name in mutant.tests),
-            ],
-            cwd=project,
-            env={**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )  # fmt: skip
+        code, line = run_tests(mutant.tests, project)
     except subprocess.TimeoutExpired:
-        return "killed", "the tests did not end in ten minutes"
+        return "killed", "the tests did not end in twenty minutes"
     finally:
         path.write_text(original, encoding="utf-8")
-    lines = ended.stdout.strip().splitlines() or ["no output"]
-    if ended.returncode == FAILED:
-        return "killed", lines[-1]
-    return ("survived" if ended.returncode == 0 else "stale"), lines[-1]
+    if code == FAILED:
+        return "killed", line
+    return ("survived" if code == 0 else "stale"), line
 
 
 def copy_project(target: Path) -> None:
@@ -124,6 +130,12 @@ def main() -> None:
             print(f"{verdict:<9}{mutant.name} ({time.monotonic() - began:.0f} s) {line}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="wardwatch-mutants-") as base:
+        whole = Path(base) / "whole"
+        copy_project(whole)
+        code, line = run_tests(sorted({name for mutant in mutants for name in mutant.tests}), whole)
+        print(f"with every guard in place: {line}", flush=True)
+        if code:
+            sys.exit("the tests have to pass before a guard is switched off")
         threads = [
             threading.Thread(target=work, args=(Path(base) / str(number),)) for number in range(given.workers)
         ]
