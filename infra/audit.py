@@ -18,19 +18,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra.audit_checkpoint import checkpoint_path, newest_checkpoint, note_text, signature_line
+from infra.audit_checkpoint import (
+    CHECKPOINT_KEY,
+    checkpoint_name,
+    newest_checkpoint,
+    note_text,
+    signature_line,
+)
+from infra.audit_file import Head, append_to, is_there, opened, read_end, unavailable, write_durably
+from infra.audit_finding import Finding, tampering
+from infra.audit_intent import BEGUN, INTENT, RECOVERED, ActionOutcome, Found, unfinished
 from infra.audit_line import (
     CHECKPOINTS,
-    FIRST_PREV,
     LOG,
     STARTED,
     VERSION,
@@ -41,38 +48,42 @@ from infra.audit_line import (
     checked_fields,
     checked_name,
     event_of,
-    is_whole_object,
     line_hash,
     parse_line,
 )
-from infra.audit_verify import Finding, tampering, verify
+from infra.audit_patience import Patience
+from infra.audit_sink import FolderSink, SecondSink, second_sink
+from infra.audit_verify import verify
 from infra.commit_points import commit_point
-from infra.files import FILE_MODE, make_folder, storage_errors, sync_folder, write_atomic
+from infra.files import FILE_MODE, make_folder, storage_errors, write_atomic
+from infra.signing import SigningKey
 from schemas.errors import AuditUnavailable, IntegrityError, UsageError, WardwatchError
 
-__all__ = ["AuditLog", "Decision", "Event", "Finding", "read", "verify"]
+__all__ = [
+    "ActionOutcome",
+    "AuditLog",
+    "AuditUnavailable",
+    "Decision",
+    "Event",
+    "Finding",
+    "read",
+    "second_sink",
+    "unfinished",
+    "verify",
+]
 
 LOCK_TIMEOUT_SECONDS = 10.0  # far longer than an append; a lock that is held longer means a stuck process
-_TAIL_BYTES = 1 << 16  # holds many lines; the end of the log is read back in steps of at least this
-_COPY_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Head:
-    """The end of a sink as this writer last saw it."""
-
-    inode: int
-    size: int
-    seq: int
-    h: str
+SINK_TIMEOUT_SECONDS = 20.0  # without any progress; longer than a server's own time limits add up to
+CHECKPOINT_TIMEOUT_SECONDS = 600.0  # it reads the whole log
 
 
 class AuditLog:
     """A writer of the log in ``folder`` (made if missing), on behalf of one person in one role.
 
-    ``clock`` returns the time with a time zone. ``second_sink`` is another folder, best on another disk or
-    host: it holds the same bytes, a line counts once it is durable in both, and a second sink that fell
-    behind in a crash is brought up and the fact recorded. Several processes and threads may write at once.
+    ``clock`` returns the time with a time zone. ``second_sink`` is what :func:`second_sink` made of the setting,
+    or a folder: a line counts once it is durable in both, and a second sink that fell behind in a crash is
+    brought up and the fact recorded. Several processes and threads may write at once. A lock that does not come
+    free and a disk or server that does not answer are waited for so long and no longer.
     """
 
     def __init__(
@@ -82,17 +93,18 @@ class AuditLog:
         person: str,
         role: str,
         *,
-        second_sink: Path | None = None,
+        second_sink: Path | SecondSink | None = None,
         lock_timeout_seconds: float = LOCK_TIMEOUT_SECONDS,
+        sink_timeout_seconds: float = SINK_TIMEOUT_SECONDS,
     ) -> None:
         self.folder = folder
-        self.second_sink = second_sink
+        self.second_sink = FolderSink(second_sink) if isinstance(second_sink, Path) else second_sink
         self.person = checked_name(person, "the person")
         self.role = checked_code(role, "the role", empty=False)
         self._clock = clock
         self._timeout = lock_timeout_seconds
-        self._head: _Head | None = None
-        self._second_head: _Head | None = None
+        self._patience = Patience(sink_timeout_seconds)
+        self._head: Head | None = None
 
     def record(
         self,
@@ -116,9 +128,9 @@ class AuditLog:
         Raises :class:`AuditUnavailable` if it could not be made durable, :class:`UsageError` for a field of
         the wrong shape and :class:`IdentifierInText` for one that looks like an identifier.
         """
-        fields = checked_fields(
-            self.person,
-            self.role,
+        if INTENT in (counts or {}):
+            raise UsageError(f"the audit count {INTENT} is for actions of two lines")
+        return self._record(
             action,
             object,
             purpose=purpose,
@@ -128,12 +140,87 @@ class AuditLog:
             counts=counts,
             digests=digests,
         )
-        with self._locked():
-            self._settle()
-            commit_point("audit.record.before_append")
-            event = self._append(fields)
-            commit_point("audit.record.after_append")
-            return event
+
+    def _record(self, action: str, object: str, **rest: Any) -> Event:
+        fields = checked_fields(self.person, self.role, action, object, **rest)
+
+        def append() -> Event:
+            with self._locked():
+                self._settle()
+                commit_point("audit.record.before_append")
+                event = self._append(fields)
+                commit_point("audit.record.after_append")
+                return event
+
+        return self._patience.run(append)
+
+    @contextmanager
+    def action(
+        self,
+        action: str,
+        object: str,
+        *,
+        purpose: str,
+        case: str = "",
+        counts: Mapping[str, int] | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> Iterator[ActionOutcome]:
+        """Do something durable between two lines: what is about to be done, and how it ended.
+
+        ::
+
+            with log.action("lake.write", delivery_id, purpose="nightly") as outcome:
+                row = commit(...)
+                outcome.counts["rows_kept"] = row.rows_kept
+
+        The first line is durable before the body runs. If the body raises, the second line says ``refuse`` for a
+        delivery, person or text that was not taken, else ``fail``, with the code of the error, which goes on.
+        Raises :class:`AuditUnavailable` if either line could not be written; after the second the deed is done,
+        and its intent is left for :meth:`close_unfinished`.
+        """
+        common = {"purpose": purpose, "case": case}
+        intent = self._record(
+            action, object, **common, reason_code=BEGUN, counts={**(counts or {}), INTENT: 0}, digests=digests
+        )
+        outcome = ActionOutcome()
+        try:
+            yield outcome
+        except BaseException as error:
+            outcome.failed(error)
+            # What stopped the action is what the person needs to hear; the intent stays open.
+            with suppress(AuditUnavailable):
+                self._end(intent, outcome)
+            raise
+        self._end(intent, outcome)
+
+    def _end(self, intent: Event, outcome: ActionOutcome) -> Event:
+        return self._record(
+            intent.action,
+            intent.object,
+            purpose=intent.purpose,
+            case=intent.case,
+            decision=outcome.decision,
+            reason_code=outcome.reason_code,
+            counts={**outcome.counts, INTENT: intent.seq},
+            digests=outcome.digests,
+        )
+
+    def close_unfinished(
+        self, actions: Iterable[str], judge: Callable[[Event], Found] = lambda _intent: "unknown"
+    ) -> list[Event]:
+        """Write the missing second line of every intent among ``actions`` that a killed run left behind.
+
+        Call it when nobody else can be doing one of ``actions`` (with the lock under which they are done).
+        ``judge`` looks at what there is and says whether the deed was done. Returns the lines written, whose
+        reason codes are ``recovered_done``, ``recovered_not_done`` or ``recovered_outcome_unknown``.
+        """
+        with storage_errors("the audit log's reader"):
+            pending = unfinished(self.folder, actions)
+        closed = []
+        for intent in pending:
+            decision, reason = RECOVERED[judge(intent)]
+            closed.append(self._end(intent, ActionOutcome(decision=decision, reason_code=reason)))
+        return closed
 
     def checkpoint(self, *, key_name: str, public_key: bytes, sign: Callable[[bytes], bytes]) -> str:
         """Sign the log as it stands; returns the note, which is also kept in ``checkpoints/`` of each sink.
@@ -143,29 +230,56 @@ class AuditLog:
         log is verified first, and :class:`IntegrityError` raised if it was changed: a checkpoint never
         blesses that.
         """
-        with self._locked():
-            head = self._settle()
-            if head.seq == 0:
-                raise UsageError("the audit log has no events to sign yet")
-            bad = tampering(verify(self.folder, None, second_sink=self.second_sink))
-            if bad:
-                raise IntegrityError(
-                    f"no checkpoint: the audit log was changed ({bad[0].kind}, line {bad[0].line})",
-                    next_step="run `wardwatch audit verify` and treat it as an incident",
-                )
-            text = note_text(head.seq, head.h)
-            note = f"{text.decode()}\n{signature_line(text, key_name, public_key, sign)}"
-            commit_point("audit.checkpoint.before_write")
-            for sink in self._sinks():
-                make_folder(sink / CHECKPOINTS)
-                path = checkpoint_path(sink, head.seq)
-                if not path.exists():
-                    write_atomic(path, note.encode())
-            commit_point("audit.checkpoint.after_write")
-            return note
 
-    def _sinks(self) -> list[Path]:
-        return [self.folder] if self.second_sink is None else [self.folder, self.second_sink]
+        def make() -> str:
+            with self._locked():
+                return self._checkpoint(key_name, public_key, sign)
+
+        return Patience(CHECKPOINT_TIMEOUT_SECONDS).run(make)
+
+    def checkpoint_with(self, key: SigningKey) -> str:
+        """:meth:`checkpoint` with the pipeline's key of that purpose."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        private = Ed25519PrivateKey.from_private_bytes(bytes(key.secret_bytes()))
+        return self.checkpoint(
+            key_name=CHECKPOINT_KEY, public_key=bytes.fromhex(key.public), sign=private.sign
+        )
+
+    def _checkpoint(self, key_name: str, public_key: bytes, sign: Callable[[bytes], bytes]) -> str:
+        head = self._settle()
+        if head.seq == 0:
+            raise UsageError("the audit log has no events to sign yet")
+        # A bucket is not read back in full each time: none of its objects can be changed.
+        folder_sink = self.second_sink if isinstance(self.second_sink, FolderSink) else None
+        bad = tampering(verify(self.folder, None, second_sink=folder_sink))
+        if bad:
+            raise IntegrityError(
+                f"no checkpoint: the audit log was changed ({bad[0].kind}, line {bad[0].line})",
+                next_step="run `wardwatch audit verify` and treat it as an incident",
+            )
+        text = note_text(head.seq, head.h)
+        note = f"{text.decode()}\n{signature_line(text, key_name, public_key, sign)}"
+        commit_point("audit.checkpoint.before_write")
+        self._keep(CHECKPOINTS, checkpoint_name(head.seq), note.encode())
+        commit_point("audit.checkpoint.after_write")
+        return note
+
+    def keep_note(self, kind: str, name: str, content: bytes) -> None:
+        """Keep a note beside the log in both sinks, unless there is one of that name."""
+
+        def keep() -> None:
+            with self._locked():
+                self._keep(kind, name, content)
+
+        self._patience.run(keep)
+
+    def _keep(self, kind: str, name: str, content: bytes) -> None:
+        path = make_folder(self.folder / kind) / name
+        if not path.exists():
+            write_atomic(path, content)
+        if self.second_sink is not None:
+            self.second_sink.keep(kind, name, path.read_bytes())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -183,54 +297,83 @@ class AuditLog:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            self._head = self._second_head = None
+            self._forget()
             what = os.strerror(error.errno) if error.errno else "unknown error"
-            raise _unavailable(f"the audit log could not be written: {what}") from None
+            raise unavailable(f"the audit log could not be written: {what}") from None
         except WardwatchError as error:
-            self._head = self._second_head = None
+            self._forget()
             if error.code.startswith("storage."):
-                raise _unavailable(f"the audit log could not be written: {error.message}") from None
+                raise unavailable(f"the audit log could not be written: {error.message}") from None
             raise
+
+    def _forget(self) -> None:
+        self._head = None
+        if self.second_sink is not None:
+            self.second_sink.forget()
 
     def _wait_for_lock(self, descriptor: int) -> None:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     held = f"another process has held the audit log for {self._timeout:g} seconds"
-                    raise _unavailable(held) from None
+                    raise unavailable(held) from None
                 time.sleep(0.002)
+            finally:
+                self._patience.progress()  # this wait has its own end
 
     # where the log ends --------------------------------------------------------------------------------
 
-    def _settle(self) -> _Head:
+    def _settle(self) -> Head:
         """Bring log and second sink into a state that can be appended to; returns where the log ends."""
         head = self._end_of_log()
-        if self.second_sink is not None and self._follow(self.second_sink, head):
-            head = self._end_of_log()
-        return head
+        if self.second_sink is None:
+            return head
+        mark = self._mark_of(self.second_sink)
+        begun = mark.exists()
+        lacked = self.second_sink.follow(self.folder / LOG, head, begun, self._patience.progress)
+        if head.seq and not begun:
+            write_atomic(mark, b"")
+        if not lacked:
+            return head
+        self._append(
+            checked_fields(
+                self.person,
+                self.role,
+                "audit.recovered",
+                "log",
+                reason_code="second_sink_was_behind",
+                counts={"bytes": lacked},
+            )
+        )
+        return self._end_of_log()
 
-    def _end_of_log(self) -> _Head:
+    def _mark_of(self, sink: SecondSink) -> Path:
+        """Beside the log: it exists once ``sink`` has held a line, so that an emptied one is not filled up again."""
+        return self.folder / f"second_sink.{hashlib.sha256(sink.name.encode()).hexdigest()[:16]}.started"
+
+    def _end_of_log(self) -> Head:
         path = self.folder / LOG
         begun = (self.folder / STARTED).exists()
         if begun and not os.path.lexists(path):
-            raise _unavailable("the audit log is missing although it was begun")
-        with _opened(path) as descriptor:
+            raise unavailable("the audit log is missing although it was begun")
+        with opened(path) as descriptor:
             status = os.fstat(descriptor)
             known = self._head
             if known is not None:
                 if known.inode != status.st_ino or known.size > status.st_size:
-                    raise _unavailable("the audit log was replaced or cut off while in use")
+                    raise unavailable("the audit log was replaced or cut off while in use")
                 if known.size == status.st_size:
                     return known
-            head, torn = _read_end(descriptor, status)
+            head, torn = read_end(descriptor, status)
             signed = newest_checkpoint(self.folder)
             if head.seq == 0 and (begun or signed):
-                raise _unavailable("the audit log is empty although it was begun")
+                raise unavailable("the audit log is empty although it was begun")
             if signed and (head.seq < signed[0] or (head.seq == signed[0] and head.h != signed[1])):
-                raise _unavailable("the audit log ends before its last checkpoint, or is another one")
+                raise unavailable("the audit log ends before its last checkpoint, or is another one")
             self._head = head
             if torn:
                 self._recover(descriptor, torn)
@@ -255,52 +398,8 @@ class AuditLog:
         )
         entry = self._entry(fields)
         newline = b"" if torn.endswith(b"\n") else b"\n"
-        size = _write(descriptor, newline + canonical(entry) + b"\n")
-        self._head = _Head(os.fstat(descriptor).st_ino, size, entry["seq"], entry["h"])
-
-    def _follow(self, sink: Path, head: _Head) -> bool:
-        """Give the second sink what a crash kept from it, and record that; True if it lacked anything.
-
-        Lines are written to the log first, so the second sink may be shorter, and nothing else.
-        """
-        make_folder(sink)
-        path = sink / LOG
-        if (sink / STARTED).exists() and not os.path.lexists(path):
-            raise _unavailable("the second sink of the audit log is missing although it was begun")
-        with _opened(path) as descriptor:
-            status = os.fstat(descriptor)
-            known = self._second_head
-            if known is not None and (known.inode != status.st_ino or known.size > status.st_size):
-                raise _unavailable("the second sink of the audit log was replaced or cut off while in use")
-            if known is not None and known.size == status.st_size == head.size:
-                return False
-            if status.st_size > head.size:
-                raise _unavailable("the audit log is shorter than its second sink")
-            reach = min(_TAIL_BYTES, status.st_size)
-            with _opened(self.folder / LOG) as log:
-                if os.pread(log, reach, status.st_size - reach) != os.pread(
-                    descriptor, reach, status.st_size - reach
-                ):
-                    raise _unavailable("the two sinks of the audit log hold different lines")
-                lacking = head.size - status.st_size
-                at = status.st_size
-                while at < head.size:
-                    at = _write(descriptor, os.pread(log, min(_COPY_BYTES, head.size - at), at))
-            self._second_head = _Head(status.st_ino, head.size, head.seq, head.h)
-        if not lacking:
-            return False
-        _mark_begun(sink)
-        self._append(
-            checked_fields(
-                self.person,
-                self.role,
-                "audit.recovered",
-                "log",
-                reason_code="second_sink_was_behind",
-                counts={"bytes": lacking},
-            )
-        )
-        return True
+        size = write_durably(descriptor, newline + canonical(entry) + b"\n")
+        self._head = Head(os.fstat(descriptor).st_ino, size, entry["seq"], entry["h"])
 
     # appending -------------------------------------------------------------------------------------------
 
@@ -317,95 +416,11 @@ class AuditLog:
     def _append(self, fields: Mapping[str, Any]) -> Event:
         entry = self._entry(fields)
         line = canonical(entry) + b"\n"
-        self._head = _append_to(self.folder, line, entry, self._head)
+        self._head = append_to(self.folder, line, entry, self._head)
         if self.second_sink is not None:
-            self._second_head = _append_to(self.second_sink, line, entry, self._second_head)
+            self._patience.progress()
+            self.second_sink.append(line, entry)
         return event_of(entry)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """The log for appending, if it is a regular file with one name; looked at again before it is closed."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, FILE_MODE)
-    try:
-        _check_file(path, descriptor)
-        yield descriptor
-        _check_file(path, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _check_file(path: Path, descriptor: int) -> None:
-    held = os.fstat(descriptor)
-    if not stat.S_ISREG(held.st_mode):
-        raise _unavailable("the audit log is not a regular file")
-    try:
-        named = os.lstat(path)
-    except FileNotFoundError:
-        raise _unavailable("the audit log was removed while in use") from None
-    if (named.st_ino, named.st_dev) != (held.st_ino, held.st_dev):
-        raise _unavailable("the audit log was replaced while in use")
-    if held.st_nlink != 1:
-        raise _unavailable("the audit log has more than one name")
-
-
-def _append_to(sink: Path, line: bytes, entry: Mapping[str, Any], known: _Head | None) -> _Head:
-    with _opened(sink / LOG) as descriptor:
-        status = os.fstat(descriptor)
-        if known is None or (status.st_ino, status.st_size) != (known.inode, known.size):
-            raise _unavailable("the audit log changed under its writer")
-        size = _write(descriptor, line)
-        _mark_begun(sink)
-    return _Head(status.st_ino, size, entry["seq"], entry["h"])
-
-
-def _mark_begun(sink: Path) -> None:
-    if not (sink / STARTED).exists():
-        sync_folder(sink)
-        write_atomic(sink / STARTED, b"")
-
-
-def _write(descriptor: int, data: bytes) -> int:
-    """Append ``data`` durably; returns the new size, which must have grown by exactly that."""
-    before = os.fstat(descriptor).st_size
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)
-    size = os.fstat(descriptor).st_size
-    if size != before + len(data):
-        raise _unavailable("the audit log did not grow by what was written to it")
-    return size
-
-
-def _read_end(descriptor: int, status: os.stat_result) -> tuple[_Head, bytes]:
-    """Where the last whole line ends, and the torn bytes behind it. Reads back no further than it must."""
-    size = status.st_size
-    reach = 0
-    while True:
-        reach = min(size, max(_TAIL_BYTES, reach * 4))
-        tail = os.pread(descriptor, reach, size - reach)
-        end = len(tail)
-        while end > 0:
-            start = tail.rfind(b"\n", 0, end - 1) + 1
-            if start == 0 and reach < size:
-                break  # the line may begin before what was read
-            line = tail[start:end]
-            entry = parse_line(line[:-1]) if line.endswith(b"\n") else None
-            if entry is not None and line_hash(entry) == entry["h"]:
-                return _Head(status.st_ino, size, entry["seq"], entry["h"]), tail[end:]
-            if line.endswith(b"\n") and is_whole_object(line):
-                raise _unavailable("the last line of the audit log was changed")
-            end = start
-        if reach == size:
-            return _Head(status.st_ino, size, 0, FIRST_PREV), tail[end:]
-
-
-def _unavailable(message: str) -> AuditUnavailable:
-    return AuditUnavailable(
-        message, next_step="nothing was done; see to the audit folder, then run `wardwatch audit verify`"
-    )
 
 
 # reading -------------------------------------------------------------------------------------------------
@@ -428,14 +443,14 @@ def read(
 
     ``action`` matches itself and everything below it (``vault`` matches ``vault.open``); ``since`` is
     inclusive, ``until`` exclusive, both with a time zone. A line that cannot be read is left out here and
-    reported by :func:`verify`.
+    reported by :func:`verify`. Raises :class:`AuditUnavailable` if what lies there is no file.
     """
     conditions = {"person": person, "role": role, "object": object, "purpose": purpose, "case": case}
     wanted = {name: value for name, value in conditions.items() if value is not None}
     if decision is not None:
         wanted["decision"] = decision
     path = folder / LOG
-    if not path.exists():
+    if not is_there(path):
         return
     with storage_errors("the audit log's reader"), path.open("rb") as stream:
         for raw in stream:

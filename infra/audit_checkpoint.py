@@ -2,8 +2,9 @@
 
 Text format of C2SP ``signed-note`` and ``tlog-checkpoint``: three lines, an empty line, one line per
 signature (an em dash, the key's name, base64 of a four-byte key id and the Ed25519 signature over the text).
-The root is the head of the hash chain, which commits to every event before it. A witness adds a signature
-line of its own and keeps the note outside of the workspace: that copy shows a cut-off or rewritten log.
+The root is the head of the hash chain, which commits to every event before it. A witness adds a line of its own
+(C2SP ``tlog-cosignature``, version 1: the time is signed with the text) and keeps the note outside of the
+workspace: that copy shows a cut-off or rewritten log.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.audit_line import CHECKPOINTS
 from schemas.errors import UsageError
 
 ORIGIN = "wardwatch/audit"
+CHECKPOINT_KEY = "wardwatch-audit"  # the name under which the pipeline's key of that purpose signs
+WITNESSED = "witnessed"  # the folder, beside the checkpoints, of those that a witness countersigned
+ED25519 = 0x01
+COSIGNATURE_V1 = 0x04
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _SIGNATURE_LINE = re.compile(r"\u2014 (\S+) ([A-Za-z0-9+/]+=*)")
 
@@ -33,17 +40,33 @@ class NoteRejected(Exception):
         self.says = says
 
 
-def key_id(name: str, public_key: bytes) -> bytes:
-    """Four bytes that tell keys of one name apart (0x01 stands for Ed25519)."""
-    return hashlib.sha256(name.encode() + b"\n\x01" + public_key).digest()[:4]
+def key_id(name: str, public_key: bytes, kind: int = ED25519) -> bytes:
+    """Four bytes that tell keys of one name, and kinds of signature, apart."""
+    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public_key).digest()[:4]
 
 
 def signature_line(text: bytes, key_name: str, public_key: bytes, sign: Callable[[bytes], bytes]) -> str:
     """The line that signs ``text``. ``sign`` returns the 64-byte Ed25519 signature of its argument."""
+    return _line(key_name, key_id(key_name, public_key) + sign(text))
+
+
+def cosignature_line(
+    text: bytes, key_name: str, public_key: bytes, sign: Callable[[bytes], bytes], time: datetime
+) -> str:
+    """The line by which a witness says that at ``time`` this was the newest state it had seen of the log."""
+    seconds = int(time.timestamp())
+    blob = key_id(key_name, public_key, COSIGNATURE_V1) + seconds.to_bytes(8, "big")
+    return _line(key_name, blob + sign(_cosigned(text, seconds)))
+
+
+def _cosigned(text: bytes, seconds: int) -> bytes:
+    return f"cosignature/v1\ntime {seconds}\n".encode() + text
+
+
+def _line(key_name: str, blob: bytes) -> str:
     if not _KEY_NAME.fullmatch(key_name):
         raise UsageError("the name of a checkpoint key holds letters, digits and . _ / - only")
-    blob = base64.b64encode(key_id(key_name, public_key) + sign(text)).decode()
-    return f"\u2014 {key_name} {blob}\n"
+    return f"\u2014 {key_name} {base64.b64encode(blob).decode()}\n"
 
 
 def note_text(size: int, head: str) -> bytes:
@@ -91,13 +114,71 @@ def check_note(note: bytes, public_keys: Mapping[str, Sequence[bytes]]) -> tuple
     return size, root.hex()
 
 
-def checkpoint_path(folder: Path, size: int) -> Path:
-    return folder / CHECKPOINTS / f"{size:012d}.txt"
+@dataclass(frozen=True)
+class Cosignature:
+    """What one witness vouches for: it saw a log of ``size`` events at ``time`` (UTC, whole seconds)."""
+
+    witness: str
+    size: int
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Cosignatures:
+    """Those on one note: the good ones, and the names of witnesses whose line does not hold.
+
+    A line by a key that is not known, under whatever name, is neither: a note may have been elsewhere too.
+    """
+
+    good: tuple[Cosignature, ...]
+    bad: tuple[str, ...]
+
+
+def cosignatures(note: bytes, witnesses: Mapping[str, Sequence[bytes]]) -> Cosignatures:
+    """Look at every line of ``note`` that claims to be by one of ``witnesses`` (name -> raw 32-byte keys).
+
+    ``note`` is one that :func:`check_note` took.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    body, _, lines = note.decode("utf-8").partition("\n\n")
+    text, size = f"{body}\n".encode(), int(body.split("\n")[1])
+    good: list[Cosignature] = []
+    bad: list[str] = []
+    for line in lines.splitlines():
+        match = _SIGNATURE_LINE.fullmatch(line)
+        if match is None or match[1] not in witnesses:
+            continue
+        name = match[1]
+        try:
+            blob = base64.b64decode(match[2], validate=True)
+            key = next(
+                (key for key in witnesses[name] if key_id(name, key, COSIGNATURE_V1) == blob[:4]), None
+            )
+            if key is None:
+                continue
+            seconds = int.from_bytes(blob[4:12], "big")
+            Ed25519PublicKey.from_public_bytes(key).verify(blob[12:], _cosigned(text, seconds))
+            good.append(Cosignature(name, size, datetime.fromtimestamp(seconds, UTC)))
+        except (InvalidSignature, ValueError, OverflowError, OSError):
+            bad.append(name)
+    return Cosignatures(tuple(good), tuple(bad))
+
+
+def checkpoint_name(size: int) -> str:
+    return f"{size:012d}.txt"
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
     """The kept checkpoints of the log in ``folder``, oldest first."""
     return sorted((folder / CHECKPOINTS).glob("[0-9]*.txt"))
+
+
+def notes_in(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each note in ``folder``, in the order of their names, which is that of their sizes."""
+    for path in sorted(folder.glob("[0-9]*.txt")):
+        yield path.name, path.read_bytes()
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, str] | None:

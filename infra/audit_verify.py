@@ -9,35 +9,25 @@ the copy of a later checkpoint that a witness keeps.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
-from infra.audit_checkpoint import NoteRejected, check_note, checkpoint_paths, newest_checkpoint
-from infra.audit_line import FIRST_PREV, LOG, STARTED, is_whole_object, line_hash, parse_line
+from infra.audit_checkpoint import (
+    WITNESSED,
+    Cosignature,
+    NoteRejected,
+    check_note,
+    cosignatures,
+    newest_checkpoint,
+    notes_in,
+)
+from infra.audit_finding import Finding, tampering
+from infra.audit_line import CHECKPOINTS, FIRST_PREV, LOG, STARTED, is_whole_object, line_hash, parse_line
+from infra.audit_sink import FolderSink, SecondSink
 
-_BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing about a log. ``line`` counts from 1 in the file, 0 where no line is meant.
-
-    ``kind`` of tampering: missing, unreadable, edited, deleted, inserted, reordered, rewritten, truncated,
-    sinks_differ, checkpoint_unreadable, checkpoint_signature, checkpoint_unknown_key. Of a note, which is
-    worth reading and no sign of tampering: clock_moved_back, no_checkpoint, recovered, torn.
-    """
-
-    kind: str
-    says: str
-    line: int = 0
-    severity: Literal["tampering", "note"] = "tampering"
-
-    def __str__(self) -> str:
-        place = f"line {self.line}: " if self.line else ""
-        return f"{place}{self.says} ({self.kind if self.severity == 'tampering' else 'note'})"
+__all__ = ["Finding", "tampering", "verify"]
 
 
 @dataclass(frozen=True)
@@ -51,31 +41,46 @@ class _Line:
 
 
 def verify(
-    folder: Path, public_keys: Mapping[str, Sequence[bytes]] | None, *, second_sink: Path | None = None
+    folder: Path,
+    public_keys: Mapping[str, Sequence[bytes]] | None,
+    *,
+    second_sink: Path | SecondSink | None = None,
+    witnesses: Mapping[str, Sequence[bytes]] | None = None,
+    notes: Iterable[tuple[str, bytes]] = (),
 ) -> list[Finding]:
     """Everything that is to be said about the log in ``folder``, in the order of the file.
 
     ``public_keys``: name of a checkpoint key -> the raw 32 bytes of each key of that name; None leaves the
-    checkpoints out. Empty if there is nothing to say, and for a workspace that has no log yet.
+    checkpoints out. ``witnesses``: the same for the auditors who countersign. ``notes``: (name, content) of notes
+    that were kept elsewhere, which the log is held against too. Empty if there is nothing to say, and for a
+    workspace that has no log yet. Raises :class:`AuditUnavailable` if a second sink could not be asked.
     """
     path = folder / LOG
     if path.is_symlink() or not path.is_file():
         begun = (folder / STARTED).exists() or newest_checkpoint(folder) is not None or path.is_symlink()
         return [Finding("missing", "there is no audit log although it was begun")] if begun else []
+    sink = FolderSink(second_sink) if isinstance(second_sink, Path) else second_sink
     findings: list[Finding] = []
     lines = _read_lines(path, findings)
     _check_chain(lines, findings)
     _check_clock(lines, findings)
     if public_keys is not None:
-        _check_checkpoints(folder, lines, public_keys, findings)
-    if second_sink is not None:
-        _check_second_sink(path, second_sink / LOG, findings)
+        kept = list(notes_in(folder / CHECKPOINTS))
+        if not kept:
+            says = "there is no checkpoint: a log that was cut off would not show"
+            findings.append(Finding("no_checkpoint", says, severity="note"))
+        _check_notes(kept, "checkpoint", lines, public_keys, findings)
+        kept_elsewhere = [] if sink is None else [n for n in sink.notes(CHECKPOINTS) if n not in kept]
+        _check_notes(kept_elsewhere, "the second sink's checkpoint", lines, public_keys, findings)
+        witnessed = [*notes_in(folder / WITNESSED), *notes]
+        if sink is not None:
+            witnessed += [note for note in sink.notes(WITNESSED) if note not in witnessed]
+        sound = _check_notes(witnessed, "witnessed checkpoint", lines, public_keys, findings, named=False)
+        if witnesses is not None:
+            _check_witnesses(sound, witnesses, findings)
+    if sink is not None:
+        findings += sink.differences(path)
     return sorted(findings, key=lambda finding: finding.line)
-
-
-def tampering(findings: list[Finding]) -> list[Finding]:
-    """Those of ``findings`` that mean that the log is not what was written."""
-    return [finding for finding in findings if finding.severity == "tampering"]
 
 
 def _read_lines(path: Path, findings: list[Finding]) -> list[_Line]:
@@ -160,49 +165,57 @@ def _check_clock(lines: list[_Line], findings: list[Finding]) -> None:
             findings.append(Finding("clock_moved_back", says, after.number, "note"))
 
 
-def _check_checkpoints(
-    folder: Path, lines: list[_Line], public_keys: Mapping[str, Sequence[bytes]], findings: list[Finding]
-) -> None:
+def _check_notes(
+    notes: Iterable[tuple[str, bytes]],
+    what: str,
+    lines: list[_Line],
+    public_keys: Mapping[str, Sequence[bytes]],
+    findings: list[Finding],
+    *,
+    named: bool = True,
+) -> list[bytes]:
+    """Hold the log against each note; returns those that it agrees with. ``named``: its name is its size."""
     by_seq = {line.seq: line for line in lines}
     last = max(by_seq, default=0)
-    paths = checkpoint_paths(folder)
-    if not paths:
-        says = "there is no checkpoint: a log that was cut off would not show"
-        findings.append(Finding("no_checkpoint", says, severity="note"))
-    for path in paths:
+    sound = []
+    for name, note in notes:
+        stem = name.removesuffix(".txt")
         try:
-            size, head = check_note(path.read_bytes(), public_keys)
+            size, head = check_note(note, public_keys)
         except NoteRejected as rejected:
-            findings.append(Finding(rejected.kind, f"checkpoint {path.stem}: {rejected.says}"))
+            findings.append(Finding(rejected.kind, f"{what} {stem}: {rejected.says}"))
             continue
-        if path.stem != f"{size:012d}":
-            findings.append(Finding("checkpoint_unreadable", f"checkpoint {path.stem} is misnamed"))
+        if named and stem != f"{size:012d}":
+            findings.append(Finding("checkpoint_unreadable", f"{what} {stem} is misnamed"))
         elif size > last:
-            says = f"{size - last} of the {size} events of checkpoint {path.stem} are gone from the end"
+            says = f"{size - last} of the {size} events of {what} {stem} are gone from the end"
             findings.append(Finding("truncated", says, lines[-1].number if lines else 0))
         elif size in by_seq and by_seq[size].h != head:
-            says = f"events up to {size} are not those that checkpoint {path.stem} signed"
+            says = f"events up to {size} are not those that {what} {stem} signed"
             findings.append(Finding("rewritten", says, by_seq[size].number))
+        else:
+            sound.append(note)
+    return sound
 
 
-def _check_second_sink(path: Path, other: Path, findings: list[Finding]) -> None:
-    """The sinks hold the same bytes; a writer that was killed between them leaves the second one shorter."""
-    if other.is_symlink() or not other.is_file():
-        findings.append(Finding("sinks_differ", "the second sink has no log"))
-        return
-    lines = 1
-    with path.open("rb") as first, other.open("rb") as second:
-        while True:
-            left, right = first.read(_BLOCK), second.read(_BLOCK)
-            if left != right:
-                same = next(
-                    (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b),
-                    min(len(left), len(right)),
-                )
-                lines += left[:same].count(b"\n")
-                says = f"the two sinks differ from line {lines} on"
-                findings.append(Finding("sinks_differ", says, lines))
-                return
-            if not left:
-                return
-            lines += left.count(b"\n")
+def _check_witnesses(
+    notes: list[bytes], witnesses: Mapping[str, Sequence[bytes]], findings: list[Finding]
+) -> None:
+    """Until where each witness has seen the log."""
+    seen: dict[str, Cosignature] = {}
+    strange = 0
+    for note in notes:
+        found = cosignatures(note, witnesses)
+        strange += not found.good and not found.bad
+        for name in found.bad:
+            findings.append(Finding("witness_signature", f"the countersignature of {name} is wrong"))
+        for cosignature in found.good:
+            before = seen.get(cosignature.witness)
+            if before is None or before.size < cosignature.size:
+                seen[cosignature.witness] = cosignature
+    for one in seen.values():
+        says = f"{one.witness} has seen the first {one.size} events, on {one.time:%Y-%m-%d %H:%M} UTC"
+        findings.append(Finding("witnessed", says, severity="note"))
+    if strange:
+        says = f"{strange} kept note(s) hold, but no witness known here has countersigned them"
+        findings.append(Finding("unknown_witness", says, severity="note"))

@@ -24,7 +24,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from importlib.metadata import version
@@ -120,6 +120,9 @@ column, another :class:`~schemas.errors.DeliveryRefused` for what fits no contra
 Refused = Callable[[Digest, DeliveryRefused], None]
 """Told of a refusal: the SHA-256 and size of the file as received, and why it was not taken."""
 
+Committing = Callable[[Receipt], AbstractContextManager[None]]
+"""Given a delivery's receipt, the context in which the delivery appears in the landing zone."""
+
 
 @dataclass
 class _Staged:
@@ -207,6 +210,7 @@ class Landing:
         reason: str | None = None,
         remove: Sequence[Path] = (),
         refused: Refused | None = None,
+        committing: Committing = lambda _receipt: nullcontext(),
     ) -> list[Landed]:
         """Land the file at ``path``: one delivery for each data file in it.
 
@@ -216,7 +220,8 @@ class Landing:
         dataset and period is refused. ``remove``: files to take out of the inbox at the end (the file and its
         control file), also when a forbidden column was found; after any other refusal they stay. ``refused``
         is told of a refusal after its receipt was written and before anything leaves the inbox: a run killed in
-        between tells of it again, and never not at all.
+        between tells of it again, and never not at all. ``committing`` gives the context in which each new
+        delivery appears: what it writes at its beginning is there before the delivery is.
 
         Raises :class:`~schemas.errors.DeliveryRefused` and its kinds, after a receipt of refusal was written;
         :class:`~schemas.errors.IdentifierInText` for the reason; ``StorageFull``, ``StorageFailed``.
@@ -250,7 +255,7 @@ class Landing:
                 if isinstance(refusal, ForbiddenColumn):
                     self._empty_inbox(remove)
                 raise
-            landed = [self._commit(delivery) for delivery in staged]
+            landed = [self._commit(delivery, committing) for delivery in staged]
         self._empty_inbox(remove)
         return landed
 
@@ -313,10 +318,10 @@ class Landing:
         write_atomic(folder / RECEIPT, sign_document(receipt, self.keyring.manifest_signing_key))
         return _Staged(folder, receipt)
 
-    def _commit(self, staged: _Staged) -> Landed:
+    def _commit(self, staged: _Staged, committing: Committing) -> Landed:
         if staged.folder is None:
             return Landed(staged.receipt, already=True)
-        with storage_errors("the landing zone"):
+        with committing(staged.receipt), storage_errors("the landing zone"):
             commit_point("landing.staged")
             os.rename(staged.folder, self.root / staged.receipt.delivery_id)
             sync_folder(self.root)

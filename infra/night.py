@@ -16,10 +16,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from infra import incidents, linkage, publish, vault
-from infra.audit import AuditLog
+from infra.audit import AuditLog, second_sink
+from infra.audit_intent import Found
+from infra.audit_line import Event
 from infra.code_version import code_version
 from infra.commit_points import commit_point
 from infra.computation import Computation, compute
@@ -60,7 +60,8 @@ Say = Callable[[str], None]
 
 # Files that changed this recently may still be arriving.
 SETTLED_AFTER = timedelta(seconds=2)
-CHECKPOINT_KEY = "wardwatch-audit"
+# What a run does between two audit lines; nobody else can be at it while the run holds the workspace.
+TWO_LINE_ACTIONS = ("landing.write", "lake.write", "published.write")
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class Night:
 
     def sweep(self) -> None:
         """Remove what no delivery row stands for: staging folders, vaults and linkage files of killed runs."""
+        self.audit.close_unfinished(TWO_LINE_ACTIONS, self._became_of)
         committed = self._in_use_or_superseded()
         swept = [
             *vault.sweep(
@@ -209,6 +211,19 @@ class Night:
         ):
             self.audit.record("landing.close_window", delivery, purpose=self.purpose)
             self.say(f"{delivery}: landing window closed, only the two officers can open it now")
+
+    def _became_of(self, intent: Event) -> Found:
+        """What a killed run had done of an action whose second audit line is missing."""
+        if intent.action == "landing.write":
+            done = (self.workspace.zone("landing") / intent.object).is_dir()
+        elif intent.action == "published.write":
+            done = intent.object in publish.runs(self.workspace.zone("published"))
+        else:
+            done = any(
+                row.delivery_id == intent.object and row.committed_at >= intent.time.replace(tzinfo=None)
+                for row in self.lake.deliveries()
+            )
+        return "done" if done else "not_done"
 
     # Step 1: land
 
@@ -245,22 +260,28 @@ class Night:
             reason=stated.reason,
             remove=list(remove),
             refused=self._refused,
+            committing=self._landing,
         )
         for delivery in landed:
             receipt = delivery.receipt
             if delivery.already:
                 self.say(f"{receipt.delivery_id}: already landed, nothing happens")
                 continue
-            self.audit.record(
-                "landing.write",
-                receipt.delivery_id,
-                purpose=self.purpose,
-                counts={"bytes": receipt.content.bytes},
-                digests={"content": receipt.content.sha256},
-            )
             self.outcome.landed.append(receipt.delivery_id)
             self.say(f"{receipt.delivery_id}: landed, {receipt.content.bytes / 1e6:,.1f} MB")
         return landed
+
+    @contextmanager
+    def _landing(self, receipt: Receipt) -> Iterator[None]:
+        """A delivery appears between its two audit lines."""
+        with self.audit.action(
+            "landing.write",
+            receipt.delivery_id,
+            purpose=self.purpose,
+            counts={"bytes": receipt.content.bytes},
+            digests={"content": receipt.content.sha256},
+        ):
+            yield
 
     def _decide(self, name: str, head: bytes, stated: Stated) -> Decision:
         dialect = sniff_dialect(head)
@@ -340,8 +361,9 @@ class Night:
         current = self._current(source.dataset, source.period)
         step = Ingest(self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress)
         if current is not None and self._is_newer(current, source):
-            row = step.keep_as_superseded(source, current)
-            self.audit.record("lake.write", row.delivery_id, purpose=self.purpose, reason_code="superseded")
+            with self.audit.action("lake.write", source.delivery_id, purpose=self.purpose) as outcome:
+                row = step.keep_as_superseded(source, current)
+                outcome.reason_code = "superseded"
             self.outcome.superseded.append(row.delivery_id)
             self.say(f"{row.delivery_id}: older than {current.delivery_id}, kept as superseded, not used")
             return
@@ -359,30 +381,19 @@ class Night:
             self._may(action)
         self.audit.record("landing.read", source.delivery_id, purpose=self.purpose)
         try:
-            row = step.ingest(source, held=held, replaced=replaced)
+            with self.audit.action("lake.write", source.delivery_id, purpose=self.purpose) as outcome:
+                row = step.ingest(source, held=held, replaced=replaced)
+                outcome.counts.update(
+                    rows_in=row.rows_in,
+                    rows_kept=row.rows_kept,
+                    rows_quarantined=row.rows_quarantined,
+                    rows_vaulted=row.rows_vaulted,
+                )
         except DeliveryRefused as refusal:
-            self.audit.record(
-                "lake.write",
-                source.delivery_id,
-                purpose=self.purpose,
-                decision="refuse",
-                reason_code=refusal.code,
-            )
             if held is None:
                 step.keep_as_refused(source)
             self._problem(source.delivery_id, refusal)
             return
-        self.audit.record(
-            "lake.write",
-            row.delivery_id,
-            purpose=self.purpose,
-            counts={
-                "rows_in": row.rows_in,
-                "rows_kept": row.rows_kept,
-                "rows_quarantined": row.rows_quarantined,
-                "rows_vaulted": row.rows_vaulted,
-            },
-        )
         self.outcome.ingested.append(row.delivery_id)
         quarantined = f", {row.rows_quarantined:,} quarantined" if row.rows_quarantined else ""
         vaulted = (
@@ -491,22 +502,18 @@ class Night:
             "inputs": inputs,
             "purpose": self.purpose,
         }
-        found = publish.publish(
-            self.workspace.zone("published"),
-            run_id,
-            computation.tables,
-            run,
-            computation.record_date,
-            keep=self.workspace.settings.keep_runs,
-        )
+        with self.audit.action("published.write", run_id, purpose=self.purpose) as outcome:
+            found = publish.publish(
+                self.workspace.zone("published"),
+                run_id,
+                computation.tables,
+                run,
+                computation.record_date,
+                keep=self.workspace.settings.keep_runs,
+            )
+            outcome.counts["values"] = computation.tables["indicator_value"].height
+            outcome.digests["database"] = found.outputs[publish.DATABASE]["canonical_digest"]
         self.outcome.run_id = run_id
-        self.audit.record(
-            "published.write",
-            run_id,
-            purpose=self.purpose,
-            counts={"values": computation.tables["indicator_value"].height},
-            digests={"database": found.outputs[publish.DATABASE]["canonical_digest"]},
-        )
         return found
 
     def account(self, computation: Computation, publication: Publication, inputs: str) -> None:
@@ -536,11 +543,7 @@ class Night:
 
     def checkpoint(self) -> None:
         """Sign the audit log as it stands."""
-        key = self.keyring.audit_signing_key
-        private = Ed25519PrivateKey.from_private_bytes(bytes(key.secret_bytes()))
-        self.audit.checkpoint(
-            key_name=CHECKPOINT_KEY, public_key=bytes.fromhex(key.public), sign=private.sign
-        )
+        self.audit.checkpoint_with(self.keyring.audit_signing_key)
 
     def _problem(self, what: str, error: WardwatchError) -> None:
         problem = Problem(what, error.code, error.exit_code, str(error))
@@ -562,9 +565,12 @@ def begin(
     """Open the workspace for writing and give the night. Raises :class:`Busy` if another run has it."""
     keyring = Keyring.open(workspace.zone("keys"))
     officers = Officers.load(workspace.zone("keys"))
-    second = workspace.settings.second_audit_sink
     audit = AuditLog(
-        workspace.zone("audit"), clock, person, role, second_sink=Path(second) if second else None
+        workspace.zone("audit"),
+        clock,
+        person,
+        role,
+        second_sink=second_sink(workspace.settings.second_audit_sink),
     )
     with private_by_default(), workspace.writer_lock():
         yield Night(

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from infra.audit import AuditLog
+from infra.audit import AuditLog, second_sink
 from infra.hardening import harden_process
 from infra.workspace import Workspace
 from schemas.errors import UsageError
@@ -67,13 +67,12 @@ def person(default: str) -> str:
 
 
 def audit_log(workspace: Workspace, role: str) -> AuditLog:
-    second = workspace.settings.second_audit_sink
     return AuditLog(
         workspace.zone("audit"),
         now,
         person(f"demo-{role.replace('_', '-')}"),
         role,
-        second_sink=Path(second) if second else None,
+        second_sink=second_sink(workspace.settings.second_audit_sink),
     )
 
 

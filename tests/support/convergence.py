@@ -19,12 +19,13 @@ from pathlib import Path
 import polars as pl
 
 from infra import publish, vault
+from infra.audit_checkpoint import CHECKPOINT_KEY
+from infra.audit_intent import unfinished
 from infra.audit_verify import tampering
 from infra.audit_verify import verify as verify_audit
 from infra.keyring import Keyring
 from infra.lake import CATALOG, READER_CATALOG, CommittedDelivery, Lake
 from infra.landing import PIPELINE_KEY, Landing
-from infra.night import CHECKPOINT_KEY
 from infra.officers import Officers
 from infra.vault import folder_name
 from infra.workspace import Workspace
@@ -244,6 +245,8 @@ def _audit(workspace: Workspace, keyring: Keyring) -> Iterator[Leftover]:
     keys = {CHECKPOINT_KEY: [bytes.fromhex(key) for key in keyring.signers("audit_signing").values()]}
     for finding in tampering(verify_audit(workspace.zone("audit"), keys)):
         yield Leftover("audit", str(finding))
+    for intent in unfinished(workspace.zone("audit")):
+        yield Leftover("audit", f"says that {intent.action} was begun and not how it ended")
 
 
 def _never() -> datetime:

@@ -7,7 +7,9 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -18,53 +20,29 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra import audit
 from infra.audit import AuditLog, read, verify
-from infra.audit_line import canonical, line_hash, parse_line
-from infra.audit_verify import Finding, tampering
+from infra.audit_line import canonical, parse_line
+from infra.audit_patience import Patience
+from infra.audit_verify import tampering
 from schemas.errors import AuditUnavailable, IdentifierInText, IntegrityError, UsageError
+from tests.support.audit_logs import (
+    START,
+    edited,
+    filled,
+    kinds,
+    lines_of,
+    rechained,
+    rewrite,
+    ticking,
+    writer,
+)
 
-START = datetime(2026, 11, 22, 1, 0, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
 KEYS = {"audit-1": [PUBLIC]}
 
 
-def ticking(start: datetime = START) -> Callable[[], datetime]:
-    times = iter(start + timedelta(seconds=n) for n in range(1_000_000))
-    return lambda: next(times)
-
-
-def writer(folder: Path, **options: Any) -> AuditLog:
-    return AuditLog(folder, ticking(), "p-014", "data_engineer", **options)
-
-
-def filled(folder: Path, events: int = 6, **options: Any) -> AuditLog:
-    log = writer(folder, **options)
-    for number in range(events):
-        log.record("landing.read", f"hes_apc-2019{number:02d}-1f2e3d4c5b6a", purpose="backfill")
-    return log
-
-
 def signed(log: AuditLog) -> str:
     return log.checkpoint(key_name="audit-1", public_key=PUBLIC, sign=KEY.sign)
-
-
-def lines_of(folder: Path) -> list[bytes]:
-    return (folder / "log.ndjson").read_bytes().splitlines(keepends=True)
-
-
-def rewrite(folder: Path, lines: list[bytes]) -> None:
-    (folder / "log.ndjson").write_bytes(b"".join(lines))
-
-
-def edited(line: bytes, *, hashed: bool = False, **change: Any) -> bytes:
-    entry = json.loads(line) | change
-    if hashed:
-        entry["h"] = line_hash(entry)
-    return canonical(entry) + b"\n"
-
-
-def kinds(findings: list[Finding]) -> list[tuple[str, int]]:
-    return [(finding.kind, finding.line) for finding in findings if finding.severity == "tampering"]
 
 
 # writing -----------------------------------------------------------------------------------------------
@@ -237,6 +215,63 @@ def test_a_lock_that_never_comes_free_stops_the_action_after_a_bounded_wait(tmp_
     assert log.record("vault.open", "x", purpose="case_review").seq == 2
 
 
+class Disk:
+    """A disk that can be made to answer nothing for a while."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = threading.Event()
+
+    def fsync(self, descriptor: int) -> None:
+        self.asked.set()
+        assert self.answers.wait(30), "the test has forgotten to let the disk answer"
+
+
+def test_a_disk_that_does_not_answer_stops_the_action_after_a_bounded_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path, 2, sink_timeout_seconds=1.0)
+    other = writer(tmp_path, lock_timeout_seconds=0.05)
+    disk = Disk()
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    disk.answers.clear()
+    with pytest.raises(AuditUnavailable, match="not written within"):
+        log.record("vault.open", "x", purpose="case_review")
+    with pytest.raises(AuditUnavailable, match="still waits for its disk"):
+        log.record("vault.open", "y", purpose="case_review")
+    with pytest.raises(AuditUnavailable, match="has held the audit log"):
+        other.record("vault.open", "z", purpose="case_review")
+
+    disk.answers.set()
+    deadline = time.monotonic() + 10
+    while len(lines_of(tmp_path)) < 4 and time.monotonic() < deadline:
+        try:
+            log.record("vault.open", "again", purpose="case_review")
+        except AuditUnavailable:
+            time.sleep(0.01)
+    assert [event.object for event in read(tmp_path)][2:] == ["x", "again"], "what was stuck keeps its place"
+    assert tampering(verify(tmp_path, None)) == []
+
+
+def test_work_that_makes_progress_is_waited_for() -> None:
+    patience = Patience(0.8)
+
+    def work() -> str:
+        for _ in range(4):
+            time.sleep(0.25)
+            patience.progress()
+        return "done"
+
+    assert patience.run(work) == "done"
+    with pytest.raises(UsageError):
+        patience.run(checked_to_fail)
+
+
+def checked_to_fail() -> None:
+    raise UsageError("an error comes through as it is")
+
+
 # the log is no longer the log --------------------------------------------------------------------------
 
 
@@ -371,16 +406,34 @@ def test_a_disk_that_refuses_stops_the_action_and_the_next_one_accounts_for_what
 # torn lines --------------------------------------------------------------------------------------------
 
 
+def byte_classes(line: bytes) -> list[int]:
+    """Where to tear ``line``: once before and once after each kind of byte that JSON and a log line have, in each of
+    its fields' first and last byte, and near both ends."""
+    entry = json.loads(line)
+    places = {1, 2, len(line) - 3, len(line) - 2, len(line) - 1}
+    for name in entry:
+        key = line.index(f'"{name}":'.encode())
+        value = key + len(name) + 3
+        places |= {key, key + 1, value, value + 1, value + 2}
+    escape = line.index(b"\\u")
+    places |= {escape + step for step in range(7)}
+    return sorted(place for place in places if 0 < place < len(line))
+
+
 def test_a_line_torn_at_any_byte_is_kept_and_accounted_for_by_the_next_event(tmp_path: Path) -> None:
-    filled(tmp_path / "whole", 3)
-    whole = b"".join(lines_of(tmp_path / "whole"))
-    last = len(lines_of(tmp_path / "whole")[2])
-    for kept in range(1, last):
-        folder = tmp_path / f"{kept}"
-        filled(folder, 2)
-        torn = whole[len(whole) - last :][:kept]
-        rewrite(folder, [*lines_of(folder), torn])
-        assert [finding.kind for finding in verify(folder, None)] == ["torn"]
+    filled(tmp_path / "whole", 2)
+    AuditLog(tmp_path / "whole", ticking(), "p-\u00e9", "pipeline").record(
+        "landing.read", "x", purpose="", counts={"rows": -7}, digests={"file": "ab" * 32}
+    )
+    two, torn_line = lines_of(tmp_path / "whole")[:2], lines_of(tmp_path / "whole")[2]
+    last = len(torn_line)
+    folder = tmp_path / "torn"
+    for kept in byte_classes(torn_line):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", folder)
+        torn = torn_line[:kept]
+        rewrite(folder, [*two, torn])
+        assert [finding.kind for finding in verify(folder, None)] == ["torn"], f"torn after {kept} bytes"
         event = writer(folder).record("vault.open", "x", purpose="case_review")
         raw = (folder / "log.ndjson").read_bytes()
         assert torn + b"\n" in raw, "the torn bytes stay"
@@ -470,6 +523,39 @@ def test_a_log_shorter_than_its_second_sink_stops_the_action(tmp_path: Path) -> 
     assert kinds(verify(first, None, second_sink=other)) == [("sinks_differ", 0)]
 
 
+@pytest.mark.parametrize("harm", [_empty, _unlink, lambda path: shutil.rmtree(path.parent)])
+def test_a_second_sink_that_was_emptied_is_not_filled_up_again(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    first, other = tmp_path / "audit", tmp_path / "other"
+    filled(first, second_sink=other)
+    harm(other / "log.ndjson")
+    for _ in range(2):
+        with pytest.raises(AuditUnavailable, match="although it was begun"):
+            writer(first, second_sink=other).record("vault.open", "x", purpose="case_review")
+    third = tmp_path / "third"
+    writer(first, second_sink=third).record("audit.move_sink", "log", purpose="")
+    assert tampering(verify(first, None, second_sink=third)) == [], "another place is another sink"
+
+
+def test_a_second_sink_cut_off_before_its_last_checkpoint_stops_the_action(tmp_path: Path) -> None:
+    first, other = tmp_path / "audit", tmp_path / "other"
+    signed(filled(first, second_sink=other))
+    rewrite(other, lines_of(other)[:3])
+    with pytest.raises(AuditUnavailable, match="second sink of the audit log ends before"):
+        writer(first, second_sink=other).record("vault.open", "x", purpose="case_review")
+
+
+def test_the_checkpoints_of_the_second_sink_hold_a_log_that_lost_its_own(tmp_path: Path) -> None:
+    first, other = tmp_path / "audit", tmp_path / "other"
+    signed(filled(first, second_sink=other))
+    shutil.rmtree(first / "checkpoints")
+    for sink in (first, other):
+        rewrite(sink, lines_of(sink)[:4])
+    assert kinds(verify(first, KEYS)) == [], "by itself it looks like a log that was never signed"
+    assert kinds(verify(first, KEYS, second_sink=other)) == [("truncated", 4)]
+
+
 # tampering ---------------------------------------------------------------------------------------------
 
 
@@ -524,16 +610,6 @@ def test_verification_says_what_was_done_to_which_line(
     filled(tmp_path)
     rewrite(tmp_path, tamper(lines_of(tmp_path)))
     assert kinds(verify(tmp_path, None)) == expected
-
-
-def rechained(lines: list[bytes]) -> list[bytes]:
-    """What somebody does who knows the format: number and hash everything anew."""
-    prev, result = "0" * 64, []
-    for number, line in enumerate(lines, start=1):
-        entry = json.loads(line) | {"seq": number, "prev": prev}
-        entry["h"] = prev = line_hash(entry)
-        result.append(canonical(entry) + b"\n")
-    return result
 
 
 @pytest.mark.parametrize(
@@ -693,6 +769,23 @@ def test_an_auditor_can_ask_by_person_object_action_decision_and_time(tmp_path: 
 
 def test_there_is_no_log_to_read_before_the_first_event(tmp_path: Path) -> None:
     assert list(read(tmp_path)) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_a_reader_is_not_kept_waiting_by_what_is_no_log(tmp_path: Path, kind: str) -> None:
+    match kind:
+        case "fifo":
+            os.mkfifo(tmp_path / "log.ndjson")
+        case "folder":
+            (tmp_path / "log.ndjson").mkdir()
+        case "link":
+            (tmp_path / "log.ndjson").symlink_to("/dev/zero")
+    with pytest.raises(AuditUnavailable, match="not a regular file"):
+        list(read(tmp_path))
+    with pytest.raises(AuditUnavailable, match="not a regular file"):
+        audit.unfinished(tmp_path)
+    (tmp_path / "log.started").touch()
+    assert kinds(verify(tmp_path, KEYS)) == [("missing", 0)]
 
 
 def test_a_line_is_parsed_only_if_a_writer_could_have_written_it() -> None:
