@@ -51,6 +51,12 @@ CORE_RELATIONS: tuple[tuple[str, Kind], ...] = (
     ("spell_continuation", "table"),
     ("continuous_inpatient_spell_member", "table"),
     ("continuous_inpatient_spell", "table"),
+    ("infection_diagnosis", "table"),
+    ("covered_year", "table"),
+    ("maternity_record", "scratch"),
+    ("delivery", "table"),
+    ("delivery_case_mix", "table"),
+    ("birth", "table"),
     ("core_count", "table"),
 )
 DEATH_LINK_SCHEMA = {"spell_id": pl.String, "days_to_death": pl.Int32}

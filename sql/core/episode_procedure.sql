@@ -37,7 +37,7 @@ with delivered as (
                 opertn_4_15, opertn_4_16, opertn_4_17, opertn_4_18, opertn_4_19, opertn_4_20, opertn_4_21,
                 opertn_4_22, opertn_4_23, opertn_4_24
             ))),
-            '\b(?:R1[7-9]|R2[0-5]|W19|W24|W3[7-9]|W4\d|W5[0-8]|W9[3-5]|K4[0-6]|H0[4-9]|H1[01]|H29|H33|B2[7-9]|B3[0-3]|Q0[78]|V[2-4]\d)'
+            '\b(?:R1[7-9]|R2[0-5]|W19|W24|W3[7-9]|W4\d|W5[0-8]|W9[3-5]|K4[0-6]|H0[4-9]|H1[01]|H29|H33|B2[7-9]|B3[0-3]|Q0[78]|V[2-4]\d|O18)'
         )
 ),
 listed as (
@@ -47,7 +47,7 @@ listed as (
 kept as (
     select distinct epikey, upper(coalesce(code, short_code)) as code, procedure_date
     from listed
-    where regexp_matches(upper(coalesce(code, short_code)), '\b(?:R1[7-9]|R2[0-5]|W19|W24|W3[7-9]|W4\d|W5[0-8]|W9[3-5]|K4[0-6]|H0[4-9]|H1[01]|H29|H33|B2[7-9]|B3[0-3]|Q0[78]|V[2-4]\d)')
+    where regexp_matches(upper(coalesce(code, short_code)), '\b(?:R1[7-9]|R2[0-5]|W19|W24|W3[7-9]|W4\d|W5[0-8]|W9[3-5]|K4[0-6]|H0[4-9]|H1[01]|H29|H33|B2[7-9]|B3[0-3]|Q0[78]|V[2-4]\d|O18)')
 )
 select episode.record, kept.code, kept.procedure_date
 from kept

@@ -77,7 +77,7 @@ delivered as (
         )) as secondary_diagnoses,
         -- 315: palliative medicine, as the specialty of treatment or of the consultant.
         coalesce(apc.tretspef = '315' or apc.mainspef = '315', false) as palliative_specialty,
-        try_cast(apc.imd04_decile as tinyint) as deprivation_decile,
+        list_position($deprivation_deciles, apc.imd04_decile)::tinyint as deprivation_decile,
         try_cast(apc.birweit_1 as smallint) as birth_weight_grams
     from hes_apc as apc
     left join person_bridge on apc.person_token = person_bridge.old_person_token

@@ -1,0 +1,16 @@
+"""Death rate by method of admission and deprivation, in plain Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.sql.oracles.mortality_context import admission, covered, deprivation, tally
+from tests.sql.oracles.shmi_v1 import generate
+from tests.sql.oracles.world import World
+
+__all__ = ["expected", "generate"]
+
+
+def expected(world: World) -> list[dict[str, Any]]:
+    """The indicator's rows, in its order."""
+    return tally(covered(world), lambda stay: stay.died, admission, deprivation)
