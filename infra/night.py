@@ -32,12 +32,13 @@ from infra.ingest import Ingest, Source
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, Lake
 from infra.landing import Decision, Landed, Landing
-from infra.officers import Officers
+from infra.officers import Officers, refuse_private_keys
 from infra.periods import Period, parse_period, table_name
 from infra.publish import Publication
 from infra.purposes import require_purpose
 from infra.reading import checked_header, partyears, refuse_forbidden
 from infra.receipts import Digest, Receipt, safe_name
+from infra.register import Register
 from infra.signing import canonical_json
 from infra.vault import folder_name
 from infra.workspace import Workspace
@@ -564,7 +565,10 @@ def begin(
 ) -> Iterator[Night]:
     """Open the workspace for writing and give the night. Raises :class:`Busy` if another run has it."""
     keyring = Keyring.open(workspace.zone("keys"))
-    officers = Officers.load(workspace.zone("keys"))
+    register = Register.load(workspace.zone("keys"))
+    register.require_recorded(workspace.zone("audit"))
+    refuse_private_keys(workspace.zone("officers"), register)
+    officers = Officers.of(register, clock())
     audit = AuditLog(
         workspace.zone("audit"),
         clock,

@@ -1,56 +1,56 @@
-"""Officers: the persons whose keys count, and the public register of them.
+"""Officers: the persons in office at a moment, with the public keys to which shares are sealed.
 
-``keys/officers.json`` lists, for each role, who holds it and with which public keys: an age recipient to
-which vault shares and landing recovery shares are sealed, and an Ed25519 key with which that person signs.
+A view over the register (:mod:`infra.register`) for those who seal and sign: landing, vault and release. The Caldicott
+Guardian and the SIRO each hold one of the two shares, and so do their deputies. A share is sealed to whoever is *in
+office*; whether the training is in date decides what a person may do with it, not whether it is kept for the office.
+
 Private halves belong on the officers' own machines and never into a workspace. The one exception is the
-demonstration, where :func:`create_demo_officers` makes them under ``officers/`` and the register says
-``"demo": true``.
-
-Roles (governance, section 1.5): the Caldicott Guardian and the SIRO each hold one of the two shares, and so
-do their deputies; the information asset owner signs destruction orders with the SIRO; the release manager
-releases a public set; analyst, data engineer and auditor are persons who ask, run and check. One natural
-person is one ``person``, and four eyes counts persons, never keys.
+demonstration, where :func:`create_demo_officers` makes them under ``officers/<role>/`` and the register says
+``"demo": true``; :func:`refuse_private_keys` finds them everywhere else.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from infra.audit import AuditLog
 from infra.files import make_folder, write_atomic
 from infra.keyring import read_key_file
-from infra.sealing import SecretText, new_identity
-from infra.signing import SigningKey, canonical_json, key_id_of, parse_canonical
+from infra.purposes import load_roles
+from infra.register import REGISTER, Register, found
+from infra.register_entries import FIRST_PREV, FOUNDERS, SignedEntry, make_entry, text_of
+from infra.register_state import DEPUTIES, SHARE_OF
+from infra.sealing import SecretText, new_identity, public_of
+from infra.signing import SigningKey, key_id_of
 from schemas.errors import IntegrityError, KeyUnavailable, UsageError
 
-REGISTER_FILE = "officers.json"
 IDENTITY_FILE = "identity.age-key"
 SIGNING_FILE = "signing.ed25519-key"
 
 ShareRole = Literal["guardian", "siro"]
 SHARE_ROLES: tuple[ShareRole, ShareRole] = ("guardian", "siro")
-DEPUTY_OF: Mapping[str, ShareRole] = {"deputy_guardian": "guardian", "deputy_siro": "siro"}
-ROLES = (
-    "guardian",
-    "deputy_guardian",
-    "siro",
-    "deputy_siro",
-    "information_asset_owner",
-    "release_manager",
-    "analyst",
-    "data_engineer",
-    "auditor",
-)
-HOLDS_SHARES = frozenset({*SHARE_ROLES, *DEPUTY_OF})
+OFFICE: Mapping[ShareRole, tuple[str, str]] = {
+    "guardian": ("caldicott_guardian", "deputy_caldicott_guardian"),
+    "siro": ("siro", "deputy_siro"),
+}
+"""Share -> the office that holds it, and its deputy."""
+
+DEMO_DEPUTYSHIP = timedelta(days=3650)
+
+
+def staff_roles() -> tuple[str, ...]:
+    """The codes of the roles that persons hold, as in roles.yaml."""
+    return tuple(code for code, role in load_roles().items() if role.kind == "staff")
 
 
 @dataclass(frozen=True)
 class Officer:
-    """One person in one role. ``recipient`` is empty for roles that hold no share."""
+    """One person in one role. ``recipient`` is empty for a person without an age key."""
 
     role: str
     person: str
@@ -65,94 +65,82 @@ class Officer:
 
 @dataclass(frozen=True)
 class Officers:
-    """The register. ``demo`` registers never stand for real persons or a real agreement."""
+    """Who is in office at one moment. ``demo`` registers never stand for real persons or a real agreement.
+
+    There is none without a holder of each share, nor one in which one person or one key holds both.
+    """
 
     demo: bool
     by_role: Mapping[str, Officer]
+    deputies: Mapping[ShareRole, tuple[Officer, ...]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, keys_folder: Path) -> Officers:
-        """Read ``officers.json``.
+    def load(cls, keys_folder: Path, at: datetime | None = None) -> Officers:
+        """Who is in office at ``at``: by default now, or at the newest entry if that is later (a clock behind
+        the register is a wrong clock).
 
-        Raises :class:`KeyUnavailable` if it cannot be read, and :class:`IntegrityError` if it is no register,
-        lacks one of the two officers, or lets one person hold both shares: then one person alone could open
-        the vault.
+        Raises :class:`KeyUnavailable` if there is no register or one of the two officers is missing, and
+        :class:`IntegrityError` if the register is not what was entered.
         """
-        try:
-            content = (keys_folder / REGISTER_FILE).read_bytes()
-        except OSError:
-            raise KeyUnavailable(
-                "the register of officers (keys/officers.json) cannot be read",
-                next_step="enrol the Caldicott Guardian and the SIRO with `wardwatch keys enrol`",
-            ) from None
-        return cls.parse(parse_canonical(content))
+        return cls.of(Register.load(keys_folder), at)
 
     @classmethod
-    def parse(cls, document: Any) -> Officers:
-        try:
-            officers = cls(
-                document["demo"] is True,
-                {
-                    role: Officer(
-                        role,
-                        entry["person"],
-                        entry["recipient"],
-                        entry["signing_public"],
-                        entry["trained_on"],
-                    )
-                    for role, entry in document["officers"].items()
-                },
-            )
-        except (KeyError, TypeError, AttributeError):
-            raise IntegrityError("keys/officers.json is not a register of officers") from None
-        officers._refuse_one_person_with_both_shares()
-        return officers
+    def of(cls, register: Register, at: datetime | None = None) -> Officers:
+        """As :meth:`load`, of a register at hand."""
+        moment = max(at or datetime.now(UTC), register.entries[-1].at)
+        in_office = {role: _in_office(register, role, moment) for role in staff_roles()}
+        return cls(
+            demo=register.demo,
+            by_role={role: holders[0] for role, holders in in_office.items() if holders},
+            deputies={share: in_office[OFFICE[share][1]] for share in SHARE_ROLES},
+        )
 
-    def _refuse_one_person_with_both_shares(self) -> None:
-        holders = {role: self._holders(role) for role in SHARE_ROLES}
-        for role, entries in holders.items():
-            if role not in self.by_role or not all(entry.recipient for entry in entries):
-                raise IntegrityError(f"the register of officers has no usable {role}")
+    def __post_init__(self) -> None:
+        # The register's rules hold this already. Whoever seals looks once more, because what is sealed stays so.
+        holders = {share: self._holders(share) for share in SHARE_ROLES}
+        for share, officers in holders.items():
+            office = OFFICE[share][0].replace("_", " ")
+            if OFFICE[share][0] not in self.by_role or not all(officer.recipient for officer in officers):
+                raise KeyUnavailable(
+                    f"the office of {office} is vacant, or its holder has no key in force",
+                    next_step="`wardwatch keys list` shows the offices, `wardwatch keys grant` fills one",
+                )
         guardians, siros = holders["guardian"], holders["siro"]
-        if {entry.person for entry in guardians} & {entry.person for entry in siros} or {
-            entry.recipient for entry in guardians
-        } & {entry.recipient for entry in siros}:
-            raise IntegrityError("the register of officers lets one person hold both shares")
+        if {officer.person for officer in guardians} & {officer.person for officer in siros} or {
+            officer.recipient for officer in guardians
+        } & {officer.recipient for officer in siros}:
+            raise IntegrityError("the register lets one person hold both shares")
 
-    def _holders(self, role: ShareRole) -> list[Officer]:
-        return [entry for name, entry in self.by_role.items() if name == role or DEPUTY_OF.get(name) == role]
+    def _holders(self, share: ShareRole) -> list[Officer]:
+        first = self.by_role.get(OFFICE[share][0])
+        return [*([first] if first else []), *self.deputies.get(share, ())]
 
-    def recipients(self, role: ShareRole) -> tuple[str, ...]:
-        """The age recipients of ``role`` and of its deputy, the officer first."""
-        entries = sorted(self._holders(role), key=lambda entry: entry.role != role)
-        return tuple(entry.recipient for entry in entries)
+    def recipients(self, share: ShareRole) -> tuple[str, ...]:
+        """The age recipients of the holder of ``share`` and of the deputies in office, the holder first."""
+        return tuple(officer.recipient for officer in self._holders(share))
 
     def officer(self, role: str) -> Officer:
+        """The (first) holder of ``role``. Raises :class:`KeyUnavailable` if there is none."""
         try:
             return self.by_role[role]
         except KeyError:
             raise KeyUnavailable(f"nobody is enrolled as {role.replace('_', ' ')}") from None
 
-    def to_document(self) -> dict[str, Any]:
-        return {
-            "v": 1,
-            "demo": self.demo,
-            "note": "DEMONSTRATION KEYS: no real person, no real agreement" if self.demo else "",
-            "officers": {
-                role: {
-                    "person": entry.person,
-                    "recipient": entry.recipient,
-                    "signing_public": entry.signing_public,
-                    "trained_on": entry.trained_on,
-                }
-                for role, entry in self.by_role.items()
-            },
-        }
 
-    def save(self, keys_folder: Path) -> None:
-        """Write the register, after the same checks that :meth:`load` makes."""
-        self._refuse_one_person_with_both_shares()
-        write_atomic(make_folder(keys_folder) / REGISTER_FILE, canonical_json(self.to_document()))
+def _in_office(register: Register, role: str, at: datetime) -> tuple[Officer, ...]:
+    return tuple(
+        Officer(
+            role,
+            person.person,
+            person.recipient,
+            person.signing_public,
+            person.trained_on.isoformat() if person.trained_on else "",
+        )
+        for person in register.in_office(role, at)
+    )
+
+
+# Private keys on their holder's machine ---------------------------------------------------------------
 
 
 def load_identity(path: Path) -> SecretText:
@@ -170,30 +158,109 @@ def load_signing_key(path: Path) -> SigningKey:
     return SigningKey.load(secret)
 
 
-def create_demo_officers(workspace: Path, *, trained_on: date) -> Officers:
-    """Make demonstration keys for every role and the register that lists them.
+@dataclass(frozen=True)
+class OwnKeys:
+    """The private keys in one person's folder. ``recipient`` is empty without an age key."""
 
-    Writes ``officers/<role>/signing.ed25519-key`` (64 hex characters), for the four holders of shares also
-    ``officers/<role>/identity.age-key``, each folder for its owner only, and ``keys/officers.json``, marked
-    as a demonstration. ``trained_on`` is the date of training that the register states.
+    signing: SigningKey
+    recipient: str
 
-    Raises :class:`UsageError` if there is a register already: real officers are never replaced.
+
+def make_own_keys(folder: Path, whose: str, *, identity: bool, demo: bool = False) -> OwnKeys:
+    """Make a person's key files in ``folder``, which is for its owner only: ``signing.ed25519-key`` and, with
+    ``identity``, ``identity.age-key``. Keys that are there are kept. ``whose``: a remark in the file.
+
+    Raises :class:`KeyUnavailable` if a key file that is there is open to others, or none.
     """
-    if (workspace / "keys" / REGISTER_FILE).exists():
-        raise UsageError("this workspace has a register of officers already")
-    entries = {}
-    for role in ROLES:
-        folder = make_folder(workspace / "officers" / role)
-        os.chmod(folder, 0o700)
-        recipient = ""
-        if role in HOLDS_SHARES:
-            secret, recipient = new_identity()
-            header = f"# DEMONSTRATION KEY of the role {role}\n# public key: {recipient}\n"
-            write_atomic(folder / IDENTITY_FILE, header.encode() + str.encode(secret) + b"\n")
-        signing = SigningKey.create()
-        write_atomic(folder / SIGNING_FILE, signing.secret_bytes().hex().encode() + b"\n")
-        person = "demo-" + role.replace("_", "-")
-        entries[role] = Officer(role, person, recipient, signing.public, trained_on.isoformat())
-    officers = Officers(demo=True, by_role=entries)
-    officers.save(workspace / "keys")
-    return officers
+    make_folder(folder)
+    os.chmod(folder, 0o700)
+    remark = f"# {'DEMONSTRATION KEY' if demo else 'private key'} of {whose}\n"
+    if identity and not (folder / IDENTITY_FILE).exists():
+        secret, recipient = new_identity()
+        text = f"{remark}# public key: {recipient}\n".encode() + str.encode(secret) + b"\n"
+        write_atomic(folder / IDENTITY_FILE, text)
+    if not (folder / SIGNING_FILE).exists():
+        content = SigningKey.create().secret_bytes().hex().encode() + b"\n"
+        write_atomic(folder / SIGNING_FILE, content)
+    return OwnKeys(
+        load_signing_key(folder / SIGNING_FILE),
+        public_of(load_identity(folder / IDENTITY_FILE)) if identity else "",
+    )
+
+
+def refuse_private_keys(officers_folder: Path, register: Register) -> None:
+    """Raise :class:`KeyUnavailable` if private keys of persons lie in the workspace of a real register.
+
+    The account that runs the pipeline holds the audit log's signing key; whoever has that and a key of the vault
+    could open and cover it up.
+    """
+    if register.demo or not officers_folder.is_dir():
+        return
+    found_keys = [path for name in (IDENTITY_FILE, SIGNING_FILE) for path in officers_folder.rglob(name)]
+    if found_keys:
+        raise KeyUnavailable(
+            f"{len(found_keys)} private key file(s) of persons lie in officers/ beside the pipeline's own keys",
+            next_step="raise an incident, revoke these keys, and make new ones on the officers' own machines",
+        )
+
+
+# The demonstration ------------------------------------------------------------------------------------
+
+
+def demo_person(role: str) -> str:
+    return "demo-" + role.replace("_", "-")
+
+
+def create_demo_officers(
+    workspace: Path, *, trained_on: date, at: datetime | None = None, audit: AuditLog | None = None
+) -> Officers:
+    """Make demonstration keys for every role of staff, and found the register that lists them.
+
+    Writes ``officers/<role>/signing.ed25519-key``, for the four holders of shares also
+    ``officers/<role>/identity.age-key``, and ``keys/register/``, marked as a demonstration. ``trained_on`` is the
+    day of training that the register states, ``at`` the moment of its entries (midnight of that day by default).
+
+    Raises :class:`~schemas.errors.UsageError` if there is a register already: real officers are never replaced.
+    """
+    moment = at or datetime.combine(trained_on, time(), UTC)
+    keys_folder = make_folder(workspace / "keys")
+    if (keys_folder / REGISTER).exists():  # before any key in officers/ is made
+        raise UsageError("this workspace has a register of persons and keys already")
+    entries = _demo_entries(workspace / "officers", trained_on, moment)
+    return Officers.of(found(keys_folder, entries, audit=audit), moment)
+
+
+def _demo_entries(folder: Path, trained_on: date, at: datetime) -> list[SignedEntry]:
+    keys = {
+        role: make_own_keys(folder / role, f"the role {role}", identity=role in SHARE_OF, demo=True)
+        for role in staff_roles()
+    }
+    entries: list[SignedEntry] = []
+
+    def enter(kind: str, *by: str, **fields: object) -> None:
+        prev = entries[-1].digest if entries else FIRST_PREV
+        entry = SignedEntry(make_entry(len(entries) + 1, prev, at, kind, fields))
+        entries.append(entry.sign(*(keys[role].signing for role in by)))
+
+    founders = [
+        {
+            "person": demo_person(role),
+            "role": role,
+            "recipient": keys[role].recipient,
+            "signing_public": keys[role].signing.public,
+            "trained_on": trained_on.isoformat(),
+        }
+        for role in FOUNDERS
+    ]
+    enter("founded", *FOUNDERS, demo=True, founders=founders)
+    for role in staff_roles():
+        if role in FOUNDERS:
+            continue
+        person = demo_person(role)
+        public = {"recipient": keys[role].recipient, "signing_public": keys[role].signing.public}
+        enter("person_enrolled", "iao", role, person=person, replaces=False, **public)
+        enter("training_recorded", "iao", person=person, on=trained_on.isoformat())
+        until = text_of(at + DEMO_DEPUTYSHIP) if role in DEPUTIES else ""
+        by = ("iao", "siro") if role in SHARE_OF else ("iao",)
+        enter("role_granted", *by, person=person, role=role, until=until, **{"from": text_of(at)})
+    return entries

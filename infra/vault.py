@@ -42,6 +42,7 @@ from infra import encrypted_parquet
 from infra.commit_points import commit_point
 from infra.files import make_folder, open_private, storage_errors, sync_folder
 from infra.officers import SHARE_ROLES, Officers
+from infra.register_resealed import files_now
 from infra.sealing import seal
 from infra.shares import split
 from infra.signing import SigningKey, canonical_json, parse_canonical
@@ -472,13 +473,13 @@ def _problems(folder: Path, public_keys: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} is open to the group or to others"
     try:
         manifest = read_manifest(folder, public_keys)
+        listed, records = files_now(folder, manifest, public_keys)
     except WardwatchError as error:
         yield error.message
         return
-    listed = listed_files(manifest)
     folders = {path.rpartition("/")[0] for path in listed}
     for name in found:
-        if name not in listed and name not in folders and name != MANIFEST_FILE:
+        if name not in {MANIFEST_FILE, *listed, *folders, *records}:
             yield f"{name} is not in the manifest"
     for name, entry in listed.items():
         try:

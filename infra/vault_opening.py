@@ -18,6 +18,7 @@ import polars as pl
 
 from infra import encrypted_parquet
 from infra.officers import ShareRole
+from infra.register_resealed import files_now, share_entry
 from infra.sealing import SecretBytes, unseal
 from infra.shares import join
 from infra.signing import parse_canonical
@@ -26,7 +27,6 @@ from infra.vault import (
     MANIFEST_FILE,
     RECORD_KEY,
     key_digest,
-    listed_files,
     part_aad,
     read_listed_file,
     read_manifest,
@@ -49,7 +49,7 @@ def read_shares(
     manifest = read_manifest(folder, public_keys)
     if role not in manifest["shares"]:
         raise IntegrityError(f"the vault {folder.name} holds no identifiable item, hence no shares")
-    sealed = read_listed_file(folder, manifest["shares"][role])
+    sealed = read_listed_file(folder, share_entry(folder, manifest, role, public_keys))
     document = parse_canonical(unseal(sealed, identity))
     place = ("dataset", "delivery_id", "contract", "generation")
     if (
@@ -96,7 +96,7 @@ def open_with_shares(
         raise UsageError("name each item to open once; the record key comes with them")
     if issuer not in manifest["keys"] or not set(columns) <= set(manifest["columns"]):
         raise UsageError("the delivery has no such issuer or item")
-    contents = _checked_parts(folder, manifest, issuer)
+    contents = _checked_parts(folder, manifest, issuer, public_keys)
     keys = _joined_keys(manifest, guardian_shares, siro_shares, issuer, (FOOTER, RECORD_KEY, *columns))
     wanted = [RECORD_KEY, *columns]
     frames = []
@@ -134,11 +134,12 @@ def open_with_officers(
 
 
 def _checked_parts(
-    folder: Path, manifest: Mapping[str, Any], issuer: str
+    folder: Path, manifest: Mapping[str, Any], issuer: str, public_keys: Mapping[str, str]
 ) -> list[tuple[Mapping[str, Any], bytes]]:
     """The parts of one issuer with their checked bytes; refuses a folder with a file too many or too few."""
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    if found != {MANIFEST_FILE, *listed_files(manifest)}:
+    listed, records = files_now(folder, manifest, public_keys)
+    if found != {MANIFEST_FILE, *records, *listed}:
         raise IntegrityError(
             f"the vault {folder.name} does not hold exactly the files that were written",
             next_step="run `wardwatch vault verify`",

@@ -37,7 +37,7 @@ def init(context: typer.Context) -> None:
 
 def _collect(workspace: Workspace, today: date) -> dict[str, Any]:
     keyring = Keyring.open(workspace.zone("keys"))
-    officers = Officers.load(workspace.zone("keys"))
+    officers = Officers.load(workspace.zone("keys"), at=now())
     landing = Landing(workspace.zone("landing"), keyring, officers, now)
     rows = committed_deliveries(workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp"))
     known = {row.delivery_id for row in rows}

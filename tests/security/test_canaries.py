@@ -456,7 +456,8 @@ def test_the_vault_holds_exactly_these_values_and_opens_to_both_officers(ran: Ni
     assert row.rows_vaulted == planted["rows"] - planted["broken_rows"], "every record but the broken ones"
 
     officers = [
-        load_identity(ran.workspace.zone("officers") / role / IDENTITY_FILE) for role in ("guardian", "siro")
+        load_identity(ran.workspace.zone("officers") / role / IDENTITY_FILE)
+        for role in ("caldicott_guardian", "siro")
     ]
     columns = [name for name in manifest["columns"] if name != "record_key"]
     opened = pl.concat(

@@ -23,7 +23,7 @@ import pytest
 from infra import encrypted_parquet, linkage
 from infra.keyring import PublicKeys, read_key_file
 from infra.landing import CONTENT, GUARDIAN_SHARE, PIPELINE_KEY, SIRO_SHARE, Landing
-from infra.officers import IDENTITY_FILE, Officers, load_identity
+from infra.officers import IDENTITY_FILE, OFFICE, SHARE_ROLES, Officers, ShareRole, load_identity
 from infra.sealing import SecretText, decrypting_reader, public_of, unseal
 from infra.shares import join
 from infra.vault import part_aad, read_manifest, share_file
@@ -67,7 +67,7 @@ def symmetric_keys(workspace: Workspace) -> dict[str, bytes]:
     found = {
         name: bytes.fromhex(str.__str__(versions[-1].secret))
         for name, versions in ring._keys.items()
-        if versions[-1].kind != "age"
+        if versions[-1].kind in ("ed25519", "symmetric")
     }
     assert set(found) == {
         "manifest_signing",
@@ -84,8 +84,9 @@ def symmetric_keys(workspace: Workspace) -> dict[str, bytes]:
     return found
 
 
-def officer(workspace: Workspace, role: str) -> SecretText:
-    return load_identity(workspace.zone("officers") / role / IDENTITY_FILE)
+def officer(workspace: Workspace, share: ShareRole) -> SecretText:
+    """The private key of the holder of ``share``."""
+    return load_identity(workspace.zone("officers") / OFFICE[share][0] / IDENTITY_FILE)
 
 
 def opens(sealed: bytes, identity: str) -> bool:
@@ -147,14 +148,16 @@ def test_a_part_says_nothing_to_who_has_no_key(finished_template: Workspace) -> 
 
 
 @pytest.mark.parametrize(("role", "other"), [("guardian", "siro"), ("siro", "guardian")])
-def test_one_officer_alone_opens_nothing(finished_template: Workspace, role: str, other: str) -> None:
+def test_one_officer_alone_opens_nothing(
+    finished_template: Workspace, role: ShareRole, other: ShareRole
+) -> None:
     """Neither the other office's shares, nor a part with the own shares in the place of keys or of both halves."""
     signers = PublicKeys.load(finished_template.zone("keys")).signers()
     identity = officer(finished_template, role)
     for folder, manifest in vaults(finished_template):
         with pytest.raises(CannotOpen):
-            read_shares(folder, other, identity, signers)  # type: ignore[arg-type]
-        own = read_shares(folder, role, identity, signers)  # type: ignore[arg-type]
+            read_shares(folder, other, identity, signers)
+        own = read_shares(folder, role, identity, signers)
         part = manifest["parts"][0]
         column = next(name for name in manifest["columns"] if name != "record_key")
         needed = shares_for(own, part["issuer"], [column])
@@ -237,7 +240,7 @@ def test_after_the_landing_window_only_the_two_officers_together_read_a_delivery
 
     shares = [
         unseal((folder / name).read_bytes(), officer(workspace, role))
-        for name, role in ((GUARDIAN_SHARE, "guardian"), (SIRO_SHARE, "siro"))
+        for name, role in zip((GUARDIAN_SHARE, SIRO_SHARE), SHARE_ROLES, strict=True)
     ]
     for share in shares:
         with pytest.raises(KeyUnavailable):
@@ -348,8 +351,8 @@ def test_no_argument_no_environment_and_no_setting_holds_a_key(
         "it is this process that was looked at"
     )
     places += [said.encode(), done.stderr.encode(), (workspace.root / "settings.yaml").read_bytes()]
-    public = ("public.json", "officers.json")
-    places += [(workspace.zone("keys") / name).read_bytes() for name in public]
+    places.append((workspace.zone("keys") / "public.json").read_bytes())
+    places += [path.read_bytes() for path in tree(workspace.zone("keys") / "register")]
 
     secrets = {name: text.encode() for name, text in age_identities(workspace).items()}
     for name, key in symmetric_keys(workspace).items():

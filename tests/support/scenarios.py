@@ -7,6 +7,7 @@ reaches fails the kill test by name, and is reached by making a scenario richer 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -85,7 +86,62 @@ def _release(workspace: Workspace, moment: datetime) -> None:
     )
 
 
+# A change of office ------------------------------------------------------------------------------------
+
+
+def _office(workspace: Workspace, moment: datetime) -> None:
+    """A training is entered into the register, and the Guardian's shares are sealed anew to those in office."""
+    from infra.audit import AuditLog
+    from infra.keyring import Keyring
+    from infra.officers import IDENTITY_FILE, SIGNING_FILE, load_identity, load_signing_key
+    from infra.register import Register, add_entry
+    from infra.register_resealing import Zones, reseal, take
+
+    keys, officers = workspace.zone("keys"), workspace.zone("officers")
+    audit = AuditLog(workspace.zone("audit"), lambda: moment, "demo-iao", "iao")
+    register = Register.load(keys)
+    if register.person("demo-auditor", moment).trained_on != SECOND_NIGHT.date():
+        day = SECOND_NIGHT.date().isoformat()
+        entry = register.draft("training_recorded", moment, person="demo-auditor", on=day)
+        signed = entry.sign(load_signing_key(officers / "iao" / SIGNING_FILE))
+        register = add_entry(keys, signed, now=moment, audit=audit)
+    keyring = Keyring.open(keys)
+    zones = Zones(workspace.zone("vault"), workspace.zone("landing"), keyring.signers("manifest_signing"))
+    guardian = officers / "caldicott_guardian"
+    own = load_identity(guardian / IDENTITY_FILE), load_signing_key(guardian / SIGNING_FILE)
+    take(
+        zones,
+        register,
+        reseal(zones, register, "guardian", *own, moment),
+        keyring.manifest_signing_key,
+        audit,
+    )
+
+
+def _after_office(workspace: Workspace) -> dict[str, str]:
+    """The training, and the shares as the deputy opens them."""
+    from infra.keyring import PublicKeys
+    from infra.officers import IDENTITY_FILE, load_identity
+    from infra.register import Register
+    from infra.register_resealing import Zones
+    from infra.sealing import unseal
+    from infra.vault import read_listed_file
+
+    keys = workspace.zone("keys")
+    trained = Register.load(keys).person("demo-auditor", SECOND_NIGHT + timedelta(days=2)).trained_on
+    zones = Zones(workspace.zone("vault"), workspace.zone("landing"), PublicKeys.load(keys).signers())
+    deputy = load_identity(workspace.zone("officers") / "deputy_caldicott_guardian" / IDENTITY_FILE)
+    sealed = {path.parent.name: path.read_bytes() for path in zones.landed("guardian")}
+    sealed |= {
+        f"vault/{folder.name}": read_listed_file(folder, entry)
+        for folder, _, entry in zones.vaults("guardian")
+    }
+    opened = {name: hashlib.sha256(unseal(content, deputy)).hexdigest() for name, content in sealed.items()}
+    return {"trained": str(trained), **opened}
+
+
 SCENARIOS = {
+    "office": Scenario(lambda _workspace, _plain: None, _office, _after_office),
     "night": Scenario(_prepare_night, _night, _after_night),
     "release": Scenario(
         lambda _workspace, _plain: None,

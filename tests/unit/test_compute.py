@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from infra import compute
+from infra.mortality import MORTALITY_RELATIONS, mortality_parameters
 from schemas.errors import (
     ContractDefinitionError,
     IndicatorCheckFailed,
@@ -22,6 +23,7 @@ from schemas.errors import (
 from schemas.indicator_metadata import IndicatorMetadata, Parameter
 from schemas.yaml_text import parse_model, read_yaml
 from sql import CORE_FOLDER, INDICATOR_FOLDER
+from tests.sql.tables import create_bridge, create_hes_apc
 
 CRUDE = INDICATOR_FOLDER / "crude_death_rate_v1"
 CANARY = "canary-7f3a9c"
@@ -31,31 +33,8 @@ CANARY = "canary-7f3a9c"
 def connection() -> duckdb.DuckDBPyConnection:
     """A plain in-memory connection with the two delivered relations, empty."""
     plain = duckdb.connect(":memory:", config={"threads": "2", "python_enable_replacements": "false"})
-    texts = [
-        "EPIKEY",
-        "PARTYEAR",
-        "ADMIMETH",
-        "ADMISORC",
-        "DISDEST",
-        "DISMETH",
-        "EPISTAT",
-        "EPITYPE",
-        "CLASSPAT",
-        "SEX",
-        "PROCODE3",
-        "PROCODE5",
-        "PROCODET",
-        "SITETRET",
-        "DIAG_01",
-        "DIAG_4_01",
-        "DIAG_3_01",
-        "person_token",
-    ]
-    columns = [f"{name} VARCHAR" for name in texts]
-    columns += [f"{name} DATE" for name in ("ADMIDATE", "DISDATE", "EPISTART", "EPIEND")]
-    columns += ["EPIORDER BIGINT", "STARTAGE BIGINT"]
-    plain.execute(f"create table hes_apc ({', '.join(columns)})")
-    plain.execute("create table hes_person_bridge (old_person_token VARCHAR, person_token VARCHAR)")
+    create_hes_apc(plain, [])
+    create_bridge(plain, [])
     return plain
 
 
@@ -108,11 +87,14 @@ def test_building_twice_gives_the_same(connection: duckdb.DuckDBPyConnection) ->
 
 def test_every_file_of_the_core_is_built_and_described() -> None:
     files = {file.stem for file in CORE_FOLDER.glob("*.sql")}
-    assert files == {name for name, _ in compute.CORE_RELATIONS} | {"spell_outcome", "singling_out"}
+    relations = {name for name, _ in (*compute.CORE_RELATIONS, *MORTALITY_RELATIONS)}
+    assert files == relations | {"spell_outcome", "singling_out"}
+    given = {"fields", "combination", "largest_exponent"}  # by the code that runs them
+    known = {*compute.core_parameters(), *mortality_parameters(), *given}
     for file in CORE_FOLDER.glob("*.sql"):
         text = file.read_text(encoding="utf-8")
         assert text.startswith(("-- Table ", "-- View ")), f"{file.name} does not say what it makes"
-        assert compute.single_select(text, file.name) <= {*compute.core_parameters(), "fields", "combination"}
+        assert compute.single_select(text, file.name) <= known, f"{file.name} asks for a parameter nobody has"
 
 
 def test_only_finished_spells_are_linked(connection: duckdb.DuckDBPyConnection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -13,13 +14,13 @@ import pytest
 
 from infra.keyring import KINDS, ROTATABLE, Keyring, PublicKeys, read_key_file
 from infra.officers import (
-    ROLES,
+    OFFICE,
     SHARE_ROLES,
-    Officer,
     Officers,
     create_demo_officers,
     load_identity,
     load_signing_key,
+    staff_roles,
 )
 from infra.sealing import new_identity, seal, unseal
 from infra.signing import canonical_json, verify
@@ -312,50 +313,55 @@ def test_the_demonstration_has_every_role_with_keys_that_fit_the_register(tmp_pa
     create_demo_officers(tmp_path, trained_on=date(2026, 11, 1))
     officers = Officers.load(tmp_path / "keys")
     assert officers.demo
-    assert set(officers.by_role) == set(ROLES)
-    assert "DEMONSTRATION" in (tmp_path / "keys" / "officers.json").read_text()
+    assert set(officers.by_role) == set(staff_roles())
     for role, officer in officers.by_role.items():
         folder = tmp_path / "officers" / role
         assert load_signing_key(folder / "signing.ed25519-key").public == officer.signing_public
         if officer.recipient:
+            assert "DEMONSTRATION" in (folder / "identity.age-key").read_text()
             assert unseal(seal(b"x", officer.recipient), load_identity(folder / "identity.age-key")) == b"x"
-    assert len({officer.person for officer in officers.by_role.values()}) == len(ROLES)
+    assert len({officer.person for officer in officers.by_role.values()}) == len(staff_roles())
 
 
 def test_a_share_goes_to_the_officer_and_the_deputy(tmp_path: Path) -> None:
     officers = create_demo_officers(tmp_path, trained_on=date(2026, 11, 1))
-    for role in SHARE_ROLES:
-        expected = tuple(officers.by_role[name].recipient for name in (role, f"deputy_{role}"))
-        assert officers.recipients(role) == expected
+    for share in SHARE_ROLES:
+        expected = tuple(officers.by_role[role].recipient for role in OFFICE[share])
+        assert officers.recipients(share) == expected
 
 
 def test_real_officers_are_never_replaced_by_demonstration_ones(tmp_path: Path) -> None:
     create_demo_officers(tmp_path, trained_on=date(2026, 11, 1))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(UsageError):
         create_demo_officers(tmp_path, trained_on=date(2026, 11, 1))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_one_person_cannot_hold_both_shares(tmp_path: Path) -> None:
     officers = create_demo_officers(tmp_path, trained_on=date(2026, 11, 1))
-    guardian, siro = officers.by_role["guardian"], officers.by_role["siro"]
-    same_person = Officer("siro", guardian.person, siro.recipient, siro.signing_public, siro.trained_on)
-    same_key = Officer("deputy_siro", "demo-x", guardian.recipient, siro.signing_public, siro.trained_on)
-    no_key = Officer("siro", "demo-siro", "", siro.signing_public, siro.trained_on)
-    for entry in (same_person, same_key, no_key):
-        changed = Officers(demo=True, by_role={**officers.by_role, entry.role: entry})
+    guardian, siro = officers.by_role["caldicott_guardian"], officers.by_role["siro"]
+    same_person = replace(siro, person=guardian.person)
+    same_key = replace(siro, recipient=guardian.recipient)
+    for both in (same_person, same_key):
         with pytest.raises(IntegrityError):
-            changed.save(tmp_path / "keys")
+            replace(officers, by_role={**officers.by_role, "siro": both})
         with pytest.raises(IntegrityError):
-            Officers.parse(changed.to_document())
-    missing = {role: entry for role, entry in officers.by_role.items() if role != "siro"}
-    with pytest.raises(IntegrityError):
-        Officers.parse(Officers(demo=True, by_role=missing).to_document())
+            replace(officers, deputies={**officers.deputies, "siro": (both,)})
+    without_a_key = {**officers.by_role, "siro": replace(siro, recipient="")}
+    vacant = {role: officer for role, officer in officers.by_role.items() if role != "siro"}
+    for unusable in (without_a_key, vacant):
+        with pytest.raises(KeyUnavailable, match="vacant"):
+            replace(officers, by_role=unusable)
 
 
 def test_without_a_register_nothing_can_be_sealed(tmp_path: Path) -> None:
     with pytest.raises(KeyUnavailable):
         Officers.load(tmp_path)
-    for document in (b"[]", b"{}", b'{"demo":true,"officers":[]}', b'{"demo":true,"officers":{"siro":{}}}'):
-        (tmp_path / "officers.json").write_bytes(document)
+    (tmp_path / "register").mkdir()
+    with pytest.raises(KeyUnavailable):
+        Officers.load(tmp_path)
+    for document in (b"[]", b"{}", b'{"entry":{},"signatures":[]}'):
+        (tmp_path / "register" / "000001.json").write_bytes(document)
         with pytest.raises(IntegrityError):
             Officers.load(tmp_path)

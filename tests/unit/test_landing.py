@@ -22,7 +22,7 @@ from infra.containers import Control
 from infra.inbox import recognise
 from infra.keyring import Keyring
 from infra.landing import Decision, Landing
-from infra.officers import Officers, create_demo_officers
+from infra.officers import OFFICE, Officers, create_demo_officers
 from infra.receipts import Receipt, fingerprint, load_receipt, load_refusal, safe_name
 from infra.sealing import public_of, seal, unseal
 from infra.shares import join
@@ -170,8 +170,8 @@ def test_the_two_officers_together_have_the_key_and_neither_has_it_alone(
 
     shares = {}
     for share, holders, strangers in (
-        ("guardian", ("guardian", "deputy_guardian"), ("siro", "deputy_siro")),
-        ("siro", ("siro", "deputy_siro"), ("guardian", "deputy_guardian")),
+        ("guardian", OFFICE["guardian"], OFFICE["siro"]),
+        ("siro", OFFICE["siro"], OFFICE["guardian"]),
     ):
         sealed = (folder / f"share.{share}.age").read_bytes()
         opened = {bytes(unseal(sealed, private_key(holder))) for holder in holders}

@@ -75,6 +75,8 @@ class Workspace:
         return self.keyring.signers("manifest_signing")
 
     def identity(self, role: str) -> SecretText:
+        """The private key of ``guardian``, ``siro``, or the deputy of one of them."""
+        role = role.replace("guardian", "caldicott_guardian")
         return load_identity(self.root / "officers" / role / "identity.age-key")
 
     def writer(self, delivery_id: str = DELIVERY, **changes: Any) -> VaultWriter:
@@ -241,7 +243,7 @@ def test_the_pipeline_s_own_keys_open_nothing_of_it(workspace: Workspace) -> Non
                 content, LPI, key, dict.fromkeys(LPI, key), vault.part_aad(manifest, "RXX", 1)
             )
     assert tried == 11, "a key that the keyring gained is to be tried here too"
-    assert len(keyring.describe()) == 7, "a key that the keyring gained is to be tried here too"
+    assert len(keyring.describe()) == 8, "a key that the keyring gained is to be tried here too"
 
 
 def test_the_module_that_writes_has_no_means_to_open() -> None:
@@ -399,6 +401,17 @@ def test_a_manifest_that_was_edited_or_signed_by_another_is_refused(workspace: W
     for content in (b"[]", b"{}", b'{"manifest":[],"signature":{}}'):
         path.write_bytes(content)
         refused(workspace, "no manifest", IntegrityError)
+
+
+def test_a_manifest_of_another_version_or_kind_is_refused_even_signed_by_us(workspace: Workspace) -> None:
+    """Nobody gets an older or weaker form read by saying that it is one."""
+    path = workspace.vault / DELIVERY / "manifest.json"
+    document = json.loads(path.read_bytes())
+    for name, value in {"v": 0, "kind": "receipt"}.items():
+        changed = {**document["manifest"], name: value}
+        signature = workspace.keyring.manifest_signing_key.sign(changed, vault.MANIFEST_PURPOSE)
+        path.write_bytes(canonical_json({"manifest": changed, "signature": signature}))
+        refused(workspace, f"{name} changed", IntegrityError, match="of another version")
 
 
 def test_the_folder_of_another_delivery_is_refused_even_whole(workspace: Workspace) -> None:
