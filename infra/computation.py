@@ -24,15 +24,18 @@ from infra.compute import (
     run_indicator,
     spells_for_linkage,
 )
+from infra.cusum_charts import CusumCharts, build_cusum_charts
 from infra.engine import engine_errors
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, reading
 from infra.linkage import read_linkage, read_pairs
+from infra.mortality import build_mortality
 from infra.periods import parse_period
+from infra.provider_reference import workspace_reference
 from infra.workspace import Workspace
 from schemas.published import empty
 from sql import INDICATOR_FOLDER
-from transforms.assessment import alerts, assess, funnel_limits
+from transforms.assessment import EXPECTED, assess, assessments, funnel_limits
 from transforms.linkage import days_to_death, one_death_per_person, resolve
 
 # Before this date there was no hospital record; it names files of a run that has no dated delivery.
@@ -84,6 +87,7 @@ def compute(
     current = [row for row in deliveries if row.status == "current"]
     counts: dict[str, int] = {}
     results: list[IndicatorResult] = []
+    charts: CusumCharts | None = None
     with reading(
         workspace.zone("lake"),
         keyring.lake_metadata_key,
@@ -102,6 +106,12 @@ def compute(
             counts["spells_of_the_dead"] = link.height
             add_death_link(connection, link)
             build_outcomes(connection)
+            say("fitting the mortality models")
+            ends = [parse_period(row.period).data_until for row in current if row.dataset == "hes_apc"]
+            data_until = max((day for day in ends if day is not None), default=None)
+            build_mortality(connection, workspace_reference(workspace.root), data_until=data_until)
+            say("drawing the cumulative sum charts")
+            charts = build_cusum_charts(connection)
             for indicator in load_indicators():
                 say(f"computing {indicator.metadata.name} {indicator.metadata.version}")
                 results.append(run_indicator(connection, INDICATOR_FOLDER / indicator.metadata.id))
@@ -112,7 +122,7 @@ def compute(
             singling_out = pl.DataFrame()
         rule_results = _rule_results(connection)
         provider_rows = _provider_rows(connection)
-    tables = _tables(workspace, deliveries, results, rule_results, provider_rows, singling_out)
+    tables = _tables(workspace, deliveries, results, rule_results, provider_rows, singling_out, charts)
     counts["indicator_values"] = tables["indicator_value"].height
     dates = [until for row in current if (until := parse_period(row.period).data_until) is not None]
     return Computation(
@@ -197,6 +207,7 @@ def _tables(
     rule_results: pl.DataFrame,
     provider_rows: pl.DataFrame,
     singling_out: pl.DataFrame,
+    charts: CusumCharts | None,
 ) -> dict[str, pl.DataFrame]:
     indicators = pl.DataFrame([_indicator_row(result) for result in results])
     tables = {
@@ -212,13 +223,16 @@ def _tables(
     values = pl.concat([_values(result) for result in results], how="diagonal_relaxed")
     assessed = assess(values)
     names = dict(zip(indicators["indicator"], indicators["friendly_name"], strict=True))
+    said = assessments(assessed, names, charts.states if charts is not None else None)
     return {
         **tables,
         "indicator": indicators,
         "indicator_value": assessed.drop("measure", "direction", "per").with_columns(
             pl.lit(False).alias("suppressed")
         ),
-        "alert": alerts(assessed, names),
+        "assessment": said,
+        "alert": said.filter(pl.col("level") != EXPECTED),
+        "cusum_point": charts.points if charts is not None else empty("cusum_point"),
         "funnel_limit": funnel_limits(values),
     }
 
@@ -249,7 +263,7 @@ def _indicator_row(result: IndicatorResult) -> dict[str, object]:
         "numerator": metadata.numerator,
         "denominator": metadata.denominator,
         "exclusions": "; ".join(metadata.exclusions),
-        "coding_breaks": "; ".join(f"{entry.day}: {entry.says}" for entry in metadata.coding_breaks) or None,
+        "coding_breaks": " | ".join(f"{entry.day}: {entry.says}" for entry in metadata.coding_breaks) or None,
         "unit": metadata.unit,
         "measure": MEASURES[metadata.unit],
         "per": PER[metadata.unit],

@@ -3,8 +3,9 @@
 Every set of providers that is compared (one indicator, version, period and stratum) is put in one funnel
 (:mod:`transforms.funnel`). ``band`` says where a value lies against the 95 % over-dispersed limits. ``alert``
 is raised on the side that asks a question: beyond 95 % ("alert", two standard deviations) or beyond 99.8 %
-("alarm", three), as national clinical audits do (HQIP outlier guidance). Both are variation to be asked about
-and never a verdict: regression to the mean, coding and chance explain many of them.
+("alarm", three), as national clinical audits do (HQIP outlier guidance, ``schemas/policy/outlier_stages.yaml``).
+Both are variation to be asked about and never a verdict: regression to the mean, coding and chance explain many of
+them, so each is shown with how long it has been so and how many of its kind chance would raise.
 
 With fewer than nine or ten providers nothing is trimmed, so that one far from the others widens the limits
 it is judged by. That is the official method; a small set finds less.
@@ -12,13 +13,14 @@ it is judged by. That is the official method; a small set finds less.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
 
 from schemas.errors import UsageError
 from schemas.published import DIRECTIONS, MEASURES, TOTAL_STRATUM
+from transforms.cusum import SUM_ROUNDING
 from transforms.funnel import (
     AS_EXPECTED,
     HIGHER,
@@ -40,9 +42,31 @@ from transforms.intervals import (
     poisson_exact,
     wilson,
 )
+from transforms.multiplicity import with_q_values
+from transforms.persistence import ABOVE, BELOW, with_persistence
 
 BANDS = {HIGHER: "higher", AS_EXPECTED: "as expected", LOWER: "lower"}
 GROUP = ("indicator", "version", "period", "stratum")
+ROW = ("indicator", "version", "period", "provider", "stratum")
+
+EXPECTED = "as expected"
+ALERT, ALARM = "alert", "alarm"
+CUSUM_SIGNAL = "cusum signal"
+LEVELS = (EXPECTED, ALERT, ALARM, CUSUM_SIGNAL)
+ASSESSMENT: dict[str, pl.DataType] = {
+    **{name: pl.String() for name in (*ROW, "level", "side")},
+    **{name: pl.Float64() for name in ("numerator", "denominator", "expected", "value", "target", "z")},
+    **{name: pl.Float64() for name in LIMIT_COLUMNS if name.startswith("od_")},
+    "cusum": pl.Float64(),
+    "threshold": pl.Float64(),
+    "q_value": pl.Float64(),
+    "compared": pl.Int64(),
+    "beyond_since": pl.String(),
+    **{name: pl.Int64() for name in ("periods_in_run", "periods_beyond", "periods_assessed")},
+    "note": pl.String(),
+    "sentence": pl.String(),
+}
+"""Columns of the tables ``assessment`` and ``alert``."""
 
 ALERT_MINIMUM_EVENTS = 5
 """Fewer events than this never raise an alert: one death in a service with five patients is far from any
@@ -116,32 +140,98 @@ def funnel_limits(values: pl.DataFrame, strata: tuple[str, ...] = (TOTAL_STRATUM
     return pl.concat(curves) if curves else pl.DataFrame()
 
 
-def alerts(assessed: pl.DataFrame, names: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """The rows of ``assessed`` (from :func:`assess`) that raise an alert, with one plain sentence each.
+def assessments(
+    assessed: pl.DataFrame,
+    names: Mapping[str, str] | None = None,
+    charts: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """What is to be said of every provider, indicator and stratum that was compared, for table ``assessment``.
 
-    ``names`` gives indicators a name for people. Columns: indicator, version, period, provider, stratum,
-    level, z, sentence. Sorted by distance from the target, farthest first.
+    ``assessed``: all values, from :func:`assess`, with measure, per and direction where they had them. Rows that
+    could not be compared (no band) are left out. ``names`` gives indicators a name for people. ``charts``: points
+    of CUSUM charts as :func:`cusum_assessments` takes them.
+
+    ``level`` is ``as expected``, ``alert``, ``alarm`` or ``cusum signal``; beside it the numbers that explain it,
+    persistence (:mod:`transforms.persistence`), multiplicity (:mod:`transforms.multiplicity`), a note where a value
+    lies beyond its limits and is still ``as expected``, and for every other level a sentence. Columns and types:
+    ``ASSESSMENT``. Sorted by distance from the target, farthest first, and CUSUM rows after the others.
     """
     shown = names or {}
+    compared = with_q_values(with_persistence(assessed)).filter(pl.col("band").is_not_null())
+    missing = {
+        name: kind
+        for name, kind in {"measure": pl.String, "per": pl.Float64, "direction": pl.String}.items()
+        if name not in compared.columns
+    }
     rows = (
-        assessed.filter(pl.col("alert").is_not_null())
-        .with_columns(_far=pl.col("z").abs())
-        .sort(
-            "_far", "indicator", "version", "period", "provider", "stratum", descending=[True] + [False] * 5
+        compared.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in missing.items())
+        .with_columns(
+            pl.col("alert").fill_null(EXPECTED).alias("level"),
+            _note().alias("note"),
+            pl.lit(None, dtype=pl.Float64).alias("cusum"),
+            pl.lit(None, dtype=pl.Float64).alias("threshold"),
+            _far=pl.col("z").abs(),
         )
+        .sort("_far", *ROW, descending=[True] + [False] * len(ROW))
     )
-    sentences = [
-        _sentence(row, shown.get(row["indicator"], row["indicator"])) for row in rows.iter_rows(named=True)
-    ]
-    return rows.select(
-        "indicator",
-        "version",
-        "period",
-        "provider",
-        "stratum",
-        pl.col("alert").alias("level"),
-        "z",
-        pl.Series("sentence", sentences, dtype=pl.String),
+    sentence = _sentences(rows, _sentence, shown)
+    found = rows.with_columns(sentence).select(pl.col(name).cast(kind) for name, kind in ASSESSMENT.items())
+    return found if charts is None else pl.concat([found, cusum_assessments(charts, shown)])
+
+
+def alerts(
+    assessed: pl.DataFrame,
+    names: Mapping[str, str] | None = None,
+    charts: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The rows of :func:`assessments` that ask a question, for table ``alert``; arguments as there."""
+    return assessments(assessed, names, charts).filter(pl.col("level") != EXPECTED)
+
+
+def cusum_assessments(charts: pl.DataFrame, names: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Rows of table ``assessment`` for points of CUSUM charts: a signal where the sum reaches the threshold.
+
+    ``charts``: indicator, version, period (the month of the point), provider, stratum, observed, expected, cusum,
+    threshold; optionally ``cases`` and ``beyond_since`` (the month in which the run behind the signal began).
+    observed, expected and cases are those of that run. Where a chart signalled more than once in a month the
+    signal with the most cases observed stands for it. A CUSUM has no z, no limits and no q-value, and its
+    persistence is the run itself.
+
+    Columns: ``ASSESSMENT``, sorted by ``ROW``. Raises :class:`UsageError` for a missing column, and for a number
+    that is missing, not finite or negative.
+    """
+    needed = [*ROW, "observed", "expected", "cusum", "threshold"]
+    missing = sorted(set(needed) - set(charts.columns))
+    if missing:
+        raise UsageError(f"CUSUM signals without the column(s) {', '.join(missing)}")
+    numbers = pl.col("observed", "expected", "cusum", "threshold").cast(pl.Float64)
+    work = charts.with_columns(numbers)
+    wrong = work.select(pl.any_horizontal(((~numbers.is_finite()) | (numbers < 0)).fill_null(True)).sum())
+    if wrong.item():
+        raise UsageError(
+            f"{wrong.item()} CUSUM signals have a number that is missing, negative or not finite"
+        )
+    for name, kind in (("cases", pl.Float64()), ("beyond_since", pl.String())):
+        if name not in work.columns:
+            work = work.with_columns(pl.lit(None, dtype=kind).alias(name))
+    signal = pl.col("cusum") >= pl.col("threshold") - SUM_ROUNDING
+    work = (
+        work.with_columns(
+            level=pl.when(signal).then(pl.lit(CUSUM_SIGNAL)).otherwise(pl.lit(EXPECTED)),
+            side=pl.when(signal).then(pl.lit(ABOVE)),
+            numerator="observed",
+            denominator="cases",
+            value=pl.when(pl.col("expected") > 0).then(pl.col("observed") / pl.col("expected")),
+            target=pl.lit(1.0),
+        )
+        .sort(*ROW, "level", "observed", "cusum", descending=[False] * 5 + [True] * 3)
+        .unique(ROW, keep="first", maintain_order=True)
+    )
+    shown = names or {}
+    sentence = _sentences(work, _cusum_sentence, shown)
+    return work.with_columns(sentence).select(
+        (pl.col(name) if name in work.columns or name == "sentence" else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in ASSESSMENT.items()
     )
 
 
@@ -283,8 +373,19 @@ def _alert_levels(usable: pl.DataFrame, funnel: Funnel) -> list[str | None]:
     ):
         events = seen if z > 0 else size * funnel.target
         asks = (above if z > 0 else below) and events >= ALERT_MINIMUM_EVENTS
-        levels.append(("alarm" if abs(z) > three else "alert" if abs(z) > two else None) if asks else None)
+        levels.append((ALARM if abs(z) > three else ALERT if abs(z) > two else None) if asks else None)
     return levels
+
+
+def _sentences(
+    rows: pl.DataFrame, write: Callable[[Mapping[str, object], str], str], names: Mapping[str, str]
+) -> pl.Series:
+    """Column ``sentence``: ``write`` of every row that asks a question, nothing for the others, which are many."""
+    asking = (rows["level"] != EXPECTED).arg_true()
+    found: list[str | None] = [None] * rows.height
+    for place, row in zip(asking, rows[asking].iter_rows(named=True), strict=True):
+        found[place] = write(row, names.get(row["indicator"], row["indicator"]))
+    return pl.Series("sentence", found, dtype=pl.String)
 
 
 def _sentence(row: Mapping[str, object], name: str) -> str:
@@ -299,10 +400,41 @@ def _sentence(row: Mapping[str, object], name: str) -> str:
         found = f"{seen:,.0f} observed against {expected:,.0f} expected (ratio {figure(value, measure)})"
     else:
         found = f"{figure(value, measure, scale)} against {figure(target, measure, scale)} for all providers"
-    side = "above" if z > 0 else "below"
-    far = "three" if row["alert"] == "alarm" else "two"
-    where = "" if row["stratum"] == TOTAL_STRATUM else f", {row['stratum']}"
+    side = ABOVE if z > 0 else BELOW
+    far = "three" if row["alert"] == ALARM else "two"
+    run = int(str(row["periods_in_run"] or 1))
+    since = f", for {run} periods in a row now" if run > 1 else ""
     return (
-        f"{name}, {row['period']}{where}: provider {row['provider']} has {found}, more than {far} standard "
-        f"deviations {side}; a variation to be asked about."
+        f"{_what(row, name)} has {found}, more than {far} standard deviations {side}{since}; "
+        "a variation to be asked about."
+    )
+
+
+def _cusum_sentence(row: Mapping[str, object], name: str) -> str:
+    seen, expected, cusum, threshold = (
+        float(str(row[column])) for column in ("observed", "expected", "cusum", "threshold")
+    )
+    since = "" if row["beyond_since"] is None else f" since {row['beyond_since']}"
+    return (
+        f"{_what(row, name)} has {seen:,.0f} observed against {expected:,.1f} expected{since}, and its cumulative "
+        f"sum has reached {cusum:.2f} at a threshold of {threshold:.2f}; a variation to be asked about."
+    )
+
+
+def _what(row: Mapping[str, object], name: str) -> str:
+    where = "" if row["stratum"] == TOTAL_STRATUM else f", {row['stratum']}"
+    return f"{name}, {row['period']}{where}: provider {row['provider']}"
+
+
+def _note() -> pl.Expr:
+    """Why a value beyond its limits is not flagged."""
+    above = pl.col("side") == ABOVE
+    direction = pl.col("direction").fill_null("lower_is_better")
+    silent = pl.when(above).then(direction == "higher_is_better").otherwise(direction == "lower_is_better")
+    return (
+        pl.when(pl.col("side").is_null() | pl.col("alert").is_not_null())
+        .then(pl.lit(None, dtype=pl.String))
+        .when(silent)
+        .then(pl.lit("beyond the limits on the side that asks no question"))
+        .otherwise(pl.lit(f"beyond the limits with fewer than {ALERT_MINIMUM_EVENTS} events"))
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from infra.report.charts import BAND_STYLE, FunnelPlot, funnel_svg
 from schemas.published import MARKING_COLUMN, TOTAL_STRATUM, Marking, empty
-from transforms.assessment import figure
+from transforms.assessment import CUSUM_SIGNAL, figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_SENTENCES = 25
@@ -23,6 +23,9 @@ table ``alert``, those of earlier periods too."""
 
 FAMILIES = ("deaths", "infections", "maternity", "mental health act", "data quality")
 """The order of the families in the report; others follow by name."""
+
+CODING_BREAK = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}): (.*?)(?= \\| [0-9]{4}-[0-9]{2}-[0-9]{2}: |$)")
+"""One entry of ``coding_breaks``: the day, and what changed."""
 
 DIRECTION_WORDS = {
     "lower_is_better": "a high value raises the question",
@@ -127,7 +130,7 @@ def build_report(tables: Mapping[str, pl.DataFrame], record_date: date, marking:
         if (section := _section(described, values, _table(tables, "funnel_limit"), names, marking))
         is not None
     ]
-    sentences = _findings(_table(tables, "alert"), values)
+    sentences = _findings(_table(tables, "alert"), values, record_date)
     deliveries, broken = _quality(_table(tables, "delivery"), _table(tables, "rule_result"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -254,9 +257,7 @@ def _series(described: Mapping[str, object], rows: pl.DataFrame) -> list[Period]
     sums = rows.group_by("period").agg(pl.col("numerator", size).sum()).sort("period")
     if sums.height < 2:
         return []
-    breaks = [
-        entry.partition(": ") for entry in str(described.get("coding_breaks") or "").split("; ") if entry
-    ]
+    breaks = CODING_BREAK.findall(str(described.get("coding_breaks") or ""))
     found = []
     for period, numerator, whole in sums.iter_rows():
         value = numerator if measure == "count" else per * numerator / whole if whole else None
@@ -266,7 +267,7 @@ def _series(described: Mapping[str, object], rows: pl.DataFrame) -> list[Period]
                 numerator=_number(numerator),
                 size=_number(whole),
                 value="" if value is None else figure(value, measure, 1 if measure == "rate" else per),
-                changed=" ".join(says for day, _, says in breaks if _is_in(day, period)),
+                changed=" ".join(says for day, says in breaks if _is_in(day, period)),
             )
         )
     return found
@@ -330,20 +331,29 @@ def _row(
     )
 
 
-def _findings(alerts: pl.DataFrame, values: pl.DataFrame) -> list[tuple[str, str]]:
-    """Level and sentence of the latest period of every indicator, alarms first, then farthest first."""
+def _findings(alerts: pl.DataFrame, values: pl.DataFrame, record_date: date) -> list[tuple[str, str]]:
+    """Level and sentence of the latest period of every indicator, and of the signals of the last year's charts: alarms
+    first, then signals, then the farthest first."""
     of = ["indicator", "version"]
     latest = values.group_by(of).agg(pl.col("period").max())
+    year_ago = f"{record_date.year - 1}-{record_date.month:02d}"
+    signals = alerts.filter((pl.col("level") == CUSUM_SIGNAL) & (pl.col("period") > year_ago))
     ordered = (
-        alerts.join(latest, on=[*of, "period"], how="semi")
-        .with_columns(_far=pl.col("z").abs(), _alarm=pl.col("level") == "alarm")
+        pl.concat([alerts.join(latest, on=[*of, "period"], how="semi"), signals])
+        .unique(maintain_order=True)
+        .with_columns(
+            _far=pl.col("z").abs(),
+            _first=pl.when(level="alarm").then(0).when(level=CUSUM_SIGNAL).then(1).otherwise(2),
+        )
         .sort(
-            "_alarm",
+            "_first",
             "_far",
             "indicator",
             "provider",
             "stratum",
-            descending=[True, True, False, False, False],
+            "period",
+            descending=[False, True, False, False, False, False],
+            nulls_last=True,
         )
     )
     return list(ordered.select("level", "sentence").iter_rows())

@@ -1,14 +1,20 @@
 -- Table shmi_spell: the spells that case-mix adjusted mortality looks at, one row per provider spell of three years.
 --
--- Sources: shmi_stay, shmi_second_episode, shmi_marked_spell, shmi_condition, episode_record, mortality_code,
---   mortality_charlson, mortality_level, mortality_period.
+-- Sources: shmi_stay, shmi_second_episode, shmi_marked_spell, shmi_condition, mortality_code, mortality_charlson,
+--   mortality_level, mortality_period.
 -- spell_record as in provider_spell; provider as it is called at the end of the period reported; site of the first
 -- episode; diagnosis_group empty where the diagnosis is missing or in no group; pattern: one number for diagnosis group
 -- and level of each factor, empty where no model covers the diagnosis; in_report: discharged in the months reported.
 -- Not in it: day cases, regular attenders, stillbirths, providers that are not covered, COVID-19 before its day.
 with diagnosed as (
     select
-        shmi_stay.*,
+        shmi_stay.* exclude (secondary_count),
+        -- Depth of coding is that of the episode whose diagnosis counts.
+        coalesce(
+            case when shmi_second_episode.record is null then shmi_stay.secondary_count end,
+            shmi_second_episode.secondary_count,
+            0
+        )::utinyint as secondary_count,
         coalesce(shmi_second_episode.record, shmi_stay.spell_record) as diagnosis_record,
         coalesce(shmi_second_episode.diagnosis, shmi_stay.primary_diagnosis) as diagnosis,
         coalesce(shmi_marked_spell.is_palliative, false) as is_palliative
@@ -24,11 +30,8 @@ described as (
         diagnosed.*,
         mortality_code.diagnosis_group,
         mortality_code.modelled_group,
-        coalesce(mortality_charlson.charlson_index, 0) as charlson_index,
-        -- Depth of coding is that of the episode whose diagnosis counts.
-        coalesce(diagnosis_episode.secondary_count, 0)::utinyint as secondary_count
+        coalesce(mortality_charlson.charlson_index, 0) as charlson_index
     from diagnosed
-    inner join episode_record as diagnosis_episode on diagnosed.diagnosis_record = diagnosis_episode.rowid
     left join mortality_code on diagnosed.diagnosis = mortality_code.code
     left join shmi_condition on diagnosed.diagnosis_record = shmi_condition.record
     left join mortality_charlson on shmi_condition.conditions = mortality_charlson.conditions
@@ -36,7 +39,6 @@ described as (
 valued as (
     select
         described.*,
-        first_episode.deprivation_decile,
         mortality_period.report_from <= described.discharge_date as in_report,
         (
             (year(mortality_period.report_to) * 12 + month(mortality_period.report_to))
@@ -44,11 +46,10 @@ valued as (
         ) // 12 + 1 as year_index,
         case
             when list_contains($birth_weight_groups, described.modelled_group::varchar)
-                then coalesce(first_episode.birth_weight_grams::varchar, '')
+                then coalesce(described.birth_weight_grams::varchar, '')
             else $without_birth_weight
         end as birth_weight
     from described
-    inner join episode_record as first_episode on described.spell_record = first_episode.rowid
     cross join mortality_period
 )
 select

@@ -17,6 +17,8 @@ import duckdb
 import polars as pl
 
 from infra.compute import add_death_link, build_core, build_outcomes, spells_for_linkage
+from infra.cusum_charts import build_cusum_charts
+from infra.mortality import build_mortality
 
 Row = Mapping[str, Any]
 
@@ -149,6 +151,8 @@ def built(
     build_core(connection)
     add_death_link(connection, death_link(connection, deaths or {}))
     build_outcomes(connection)
+    build_mortality(connection)
+    build_cusum_charts(connection)
     return connection
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from schemas.errors import UsageError
 from schemas.published import declaration
-from transforms.assessment import alerts, assess, figure, funnel_limits
+from transforms.assessment import (
+    ASSESSMENT,
+    LEVELS,
+    alerts,
+    assess,
+    assessments,
+    cusum_assessments,
+    figure,
+    funnel_limits,
+)
 from transforms.funnel import LIMIT_COLUMNS, proportion, standardised_ratio
 from transforms.intervals import byar, wilson
 
@@ -135,6 +144,129 @@ def test_the_farthest_comes_first() -> None:
     assert alerts(assess(values(rows)))["provider"].to_list()[0] == "RX9"
 
 
+def test_every_provider_that_was_compared_has_a_row_and_those_that_ask_stand_in_both_tables() -> None:
+    rows = [*PROPORTIONS, ("RXN", 0, 0, None)]
+    found = assessments(assess(values(rows)))
+    assert set(found["provider"]) == {row[0] for row in PROPORTIONS}, "RXN could not be compared with anybody"
+    assert found["level"].to_list() == ["alarm"] + ["as expected"] * 7
+    assert found["sentence"].null_count() == 7, "a question is put only where there is one"
+    asked = alerts(assess(values(rows)))
+    assert asked.equals(found.filter(pl.col("level") != "as expected"))
+    for name, frame in (("assessment", found), ("alert", asked)):
+        assert declaration().table(name).conform(frame, "OFFICIAL SENSITIVE").height == frame.height
+        assert {column.name for column in declaration().table(name).declared} == set(ASSESSMENT)
+
+
+def test_a_row_carries_the_numbers_that_explain_it() -> None:
+    assessed = assess(values(PROPORTIONS))
+    row = assessments(assessed).row(0, named=True)
+    source = assessed.filter(provider="RX7").row(0, named=True)
+    for name in (
+        "numerator",
+        "denominator",
+        "expected",
+        "value",
+        "target",
+        "z",
+        "od_lower_95",
+        "od_upper_998",
+    ):
+        assert row[name] == source[name], name
+    assert (row["side"], row["compared"], row["note"]) == ("above", 8, None)
+    assert row["q_value"] < 0.05, "at this distance chance alone is no explanation"
+
+
+def test_a_value_beyond_its_limits_that_is_not_flagged_says_why() -> None:
+    low = [(f"RX{i}", n, 1000, None) for i, n in enumerate([200, 210, 190, 205, 195, 199, 201, 90])]
+    found = (
+        assessments(assess(values(low, direction="lower_is_better")))
+        .filter(provider="RX7")
+        .row(0, named=True)
+    )
+    assert (found["level"], found["side"]) == ("as expected", "below")
+    assert found["note"] == "beyond the limits on the side that asks no question"
+    few = [(f"RX{i}", 20, 1000, None) for i in range(6)] + [("RXF", 4, 10, None)]
+    found = assessments(assess(values(few))).filter(provider="RXF").row(0, named=True)
+    assert found["note"] == "beyond the limits with fewer than 5 events"
+
+
+def test_a_provider_that_stays_beyond_its_limits_is_said_to() -> None:
+    years = [
+        values(PROPORTIONS).with_columns(period=pl.lit(year)) for year in ("2017/18", "2018/19", "2019/20")
+    ]
+    row = alerts(assess(pl.concat(years))).filter(period="2019/20").row(0, named=True)
+    assert (row["beyond_since"], row["periods_in_run"]) == ("2017/18", 3)
+    assert (row["periods_beyond"], row["periods_assessed"]) == (3, 3)
+    assert "three standard deviations above, for 3 periods in a row now; a variation" in row["sentence"]
+
+
+def points(**more: object) -> pl.DataFrame:
+    """Two months of one chart: the second reaches its threshold."""
+    return pl.DataFrame(
+        {
+            "indicator": ["mortality_cusum"] * 2,
+            "version": ["v1"] * 2,
+            "period": ["2016-01", "2016-02"],
+            "provider": ["RXX"] * 2,
+            "stratum": ["group: 2 Septicaemia"] * 2,
+            "observed": [20, 46],
+            "expected": [15.0, 27.8],
+            "cusum": [2.0, 7.1],
+            "threshold": [6.5, 6.5],
+            "cases": [200, 380],
+            "beyond_since": ["2015-10", "2015-03"],
+        }
+    ).with_columns(pl.lit(value).alias(name) for name, value in more.items())
+
+
+def test_a_cusum_signal_comes_in_as_a_level_of_its_own() -> None:
+    found = cusum_assessments(points(), {"mortality_cusum": "Deaths, cumulative sum"})
+    assert found["level"].to_list() == ["as expected", "cusum signal"]
+    row = found.row(1, named=True)
+    assert row["sentence"] == (
+        "Deaths, cumulative sum, 2016-02, group: 2 Septicaemia: provider RXX has 46 observed against 27.8 expected "
+        "since 2015-03, and its cumulative sum has reached 7.10 at a threshold of 6.50; "
+        "a variation to be asked about."
+    )
+    assert (row["numerator"], row["denominator"], row["expected"]) == (46, 380, 27.8)
+    assert row["value"] == pytest.approx(46 / 27.8)
+    assert [row[name] for name in ("z", "q_value", "od_upper_95")] == [None] * 3, "a cumulative sum has none"
+    for name in ("assessment", "alert"):
+        frame = found if name == "assessment" else found.slice(1)
+        assert declaration().table(name).conform(frame, "OFFICIAL SENSITIVE").height == frame.height
+
+
+def test_charts_and_funnels_stand_in_one_table() -> None:
+    assessed = assess(values(PROPORTIONS))
+    both = assessments(assessed, charts=points())
+    assert both.head(8).equals(assessments(assessed)), (
+        "the funnel's rows come first and are as without charts"
+    )
+    assert set(both["level"]) <= set(LEVELS)
+    assert alerts(assessed, charts=points())["level"].to_list() == ["alarm", "cusum signal"]
+    assert alerts(assessed, charts=points().clear())["level"].to_list() == ["alarm"]
+
+
+def test_two_signals_of_a_chart_in_one_month_are_one_row() -> None:
+    twice = pl.concat([points().tail(1), points(observed=60).tail(1)], how="vertical_relaxed")
+    assert cusum_assessments(twice)["numerator"].to_list() == [60]
+
+
+def test_a_chart_without_a_run_is_a_signal_all_the_same() -> None:
+    found = cusum_assessments(points(expected=0.0).drop("cases", "beyond_since"))
+    assert found["value"].to_list() == [None, None], "nothing expected, no ratio"
+    assert "46 observed against 0.0 expected, and its" in str(found["sentence"][1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [points().drop("threshold"), points(cusum=float("nan")), points(observed=-1), points(expected=None)],
+)
+def test_a_chart_that_makes_no_sense_is_refused(wrong: pl.DataFrame) -> None:
+    with pytest.raises(UsageError):
+        cusum_assessments(wrong)
+
+
 def test_the_curves_fit_the_published_table() -> None:
     curves = funnel_limits(pl.concat([values(PROPORTIONS), values(RATIOS, indicator="mortality")]))
     table = declaration().table("funnel_limit")
@@ -169,3 +301,4 @@ def test_no_values_at_all_give_no_rows_and_all_columns() -> None:
     found = assess(values([]))
     assert found.height == 0
     assert {"value", "band", "alert", *LIMIT_COLUMNS} <= set(found.columns)
+    assert assessments(found).schema == pl.Schema(ASSESSMENT), "and so has the table made of it"

@@ -221,7 +221,7 @@ def test_a_series_says_in_which_year_coding_changed_and_the_public_page_has_none
     assert latest.height, "the sample has values of its first indicator"
     years = [latest.with_columns(pl.lit(year).alias("period")) for year in ("2016-17", "2017-18")]
     tables["indicator_value"] = pl.concat(years)
-    changed = "2017-04-01: sepsis is coded first where it used to be second"
+    changed = "2012-04-01: nothing; really | 2017-04-01: sepsis is coded first; it used to be second"
     tables["indicator"] = tables["indicator"].head(1).with_columns(pl.lit(changed).alias("coding_breaks"))
 
     internal = build_report(tables, RECORD_DATE, "OFFICIAL SENSITIVE")
