@@ -47,7 +47,11 @@ class ActionOutcome:
     def failed(self, error: BaseException) -> None:
         """Take decision and reason from what stopped the action; its counts no longer count."""
         self.decision = "refuse" if isinstance(error, _REFUSALS) else "fail"
-        self.reason_code = error.code if isinstance(error, WardwatchError) else "interrupted_or_crashed"
+        self.reason_code = "interrupted_or_crashed"
+        if isinstance(error, NotPermitted):
+            self.reason_code = error.reason_code
+        elif isinstance(error, WardwatchError):
+            self.reason_code = error.code
         self.counts.clear()
         self.digests.clear()
 

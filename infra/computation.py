@@ -6,7 +6,6 @@ the days between discharge and death, capped, and nothing else of them.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -29,10 +28,11 @@ from infra.engine import engine_errors
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, reading
 from infra.linkage import read_linkage, read_pairs
-from infra.mortality import build_mortality
+from infra.mortality import Mortality, build_mortality
 from infra.periods import parse_period
 from infra.provider_reference import workspace_reference
 from infra.workspace import Workspace
+from schemas.provider_reference import ProviderReference
 from schemas.published import empty
 from sql import INDICATOR_FOLDER
 from transforms.assessment import EXPECTED, assess, assessments, funnel_limits
@@ -46,6 +46,7 @@ MEASURES = {
     "rate_per_1000": "rate",
     "rate_per_1000_bed_days": "rate",
     "standardised_ratio": "standardised_ratio",
+    "mean": "rate",
     "count": "count",
 }
 PER = {
@@ -53,6 +54,7 @@ PER = {
     "rate_per_1000": 1000.0,
     "rate_per_1000_bed_days": 1000.0,
     "standardised_ratio": 1.0,
+    "mean": 1.0,
     "count": 1.0,
 }
 DIRECTIONS = {
@@ -60,6 +62,7 @@ DIRECTIONS = {
     "lower_is_worse": "higher_is_better",
     "neither": "neutral",
 }
+ON_MORTALITY_MODELS = ("shmi", "mortality_cusum")
 BRIDGE_COLUMNS = "old_person_token VARCHAR, person_token VARCHAR"
 
 
@@ -85,9 +88,13 @@ def compute(
     Raises :class:`IndicatorCheckFailed` if an indicator fails a check, and what engine and stores raise.
     """
     current = [row for row in deliveries if row.status == "current"]
+    dates = [until for row in current if (until := parse_period(row.period).data_until) is not None]
     counts: dict[str, int] = {}
     results: list[IndicatorResult] = []
     charts: CusumCharts | None = None
+    mortality: Mortality | None = None
+    coefficients = empty("mortality_coefficient")
+    reference = workspace_reference(workspace.root)
     with reading(
         workspace.zone("lake"),
         keyring.lake_metadata_key,
@@ -96,20 +103,21 @@ def compute(
     ) as connection:
         snapshot = _snapshot(connection)
         if any(row.dataset == "hes_apc" for row in current):
-            _bind_views(connection, current)
+            bind_views(connection, current)
             say("building spells")
             build_core(connection)
             say("linking deaths")
             spells = spells_for_linkage(connection)
             counts["spells"] = spells.height
-            link = _death_link(workspace, connection, current, keyring, spells)
+            link = death_link(workspace, connection, current, keyring, spells)
             counts["spells_of_the_dead"] = link.height
             add_death_link(connection, link)
             build_outcomes(connection)
             say("fitting the mortality models")
             ends = [parse_period(row.period).data_until for row in current if row.dataset == "hes_apc"]
             data_until = max((day for day in ends if day is not None), default=None)
-            build_mortality(connection, workspace_reference(workspace.root), data_until=data_until)
+            mortality = build_mortality(connection, reference, data_until=data_until)
+            coefficients = _coefficients(connection)
             say("drawing the cumulative sum charts")
             charts = build_cusum_charts(connection)
             for indicator in load_indicators():
@@ -122,9 +130,14 @@ def compute(
             singling_out = pl.DataFrame()
         rule_results = _rule_results(connection)
         provider_rows = _provider_rows(connection)
-    tables = _tables(workspace, deliveries, results, rule_results, provider_rows, singling_out, charts)
+    tables = _tables(deliveries, results, rule_results, provider_rows, singling_out, charts)
+    tables["provider"] = _providers(
+        reference, provider_rows, tables["indicator_value"], max(dates, default=NO_DATE)
+    )
+    tables["mortality_coefficient"] = coefficients
+    if mortality is not None and mortality.cautions:
+        tables["indicator"] = _with_cautions(tables["indicator"], mortality.cautions)
     counts["indicator_values"] = tables["indicator_value"].height
-    dates = [until for row in current if (until := parse_period(row.period).data_until) is not None]
     return Computation(
         tables=tables,
         counts=counts,
@@ -139,7 +152,7 @@ def _snapshot(connection: duckdb.DuckDBPyConnection) -> int:
     return int(row[0]) if row is not None and row[0] is not None else 0
 
 
-def _bind_views(connection: duckdb.DuckDBPyConnection, current: Sequence[CommittedDelivery]) -> None:
+def bind_views(connection: duckdb.DuckDBPyConnection, current: Sequence[CommittedDelivery]) -> None:
     there = {row.dataset for row in current}
     with engine_errors("binding the curated views"):
         for dataset in sorted(there & {"hes_apc", "hes_op", "hes_ae", "hes_person_bridge"}):
@@ -148,7 +161,7 @@ def _bind_views(connection: duckdb.DuckDBPyConnection, current: Sequence[Committ
             connection.execute(f"CREATE TEMP TABLE hes_person_bridge ({BRIDGE_COLUMNS})")
 
 
-def _death_link(
+def death_link(
     workspace: Workspace,
     connection: duckdb.DuckDBPyConnection,
     current: Sequence[CommittedDelivery],
@@ -201,7 +214,6 @@ def _provider_rows(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 
 
 def _tables(
-    workspace: Workspace,
     deliveries: Sequence[CommittedDelivery],
     results: Sequence[IndicatorResult],
     rule_results: pl.DataFrame,
@@ -213,7 +225,6 @@ def _tables(
     tables = {
         "delivery": _delivery_table(deliveries),
         "rule_result": rule_results,
-        "provider": _providers(workspace, provider_rows),
         "late_provider": late_providers(deliveries, provider_rows),
     }
     if singling_out.height:
@@ -271,6 +282,7 @@ def _indicator_row(result: IndicatorResult) -> dict[str, object]:
         "source": metadata.source,
         "datasets": metadata.disclosure_dataset,
         "status": metadata.status,
+        "release": metadata.release,
         "owner": metadata.owner,
         "next_review": metadata.next_review.isoformat(),
     }
@@ -304,21 +316,34 @@ def _delivery_table(deliveries: Sequence[CommittedDelivery]) -> pl.DataFrame:
     )
 
 
-def _providers(workspace: Workspace, provider_rows: pl.DataFrame) -> pl.DataFrame:
-    """Codes that occur in the data, with names from ``providers.csv`` of the workspace where it has them."""
-    known: dict[str, dict[str, str]] = {}
-    reference = workspace.root / "providers.csv"
-    if reference.exists():
-        with reference.open(encoding="utf-8", newline="") as stream:
-            known = {row["code"]: row for row in csv.DictReader(stream)}
-    codes = provider_rows["provider"].unique().sort().to_list()
-    return pl.DataFrame(
-        {
-            "code": codes,
-            "name": [known.get(code, {}).get("name") for code in codes],
-            "type": [known.get(code, {}).get("type") for code in codes],
-        },
-        schema={"code": pl.String, "name": pl.String, "type": pl.String},
+def _coefficients(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    with engine_errors("reading the coefficients"):
+        return connection.execute("SELECT * EXCLUDE (place) FROM mortality_coefficient").pl()
+
+
+def _with_cautions(indicators: pl.DataFrame, cautions: Sequence[str]) -> pl.DataFrame:
+    """The definitions of what rests on the mortality models, with what has to be known of this run's models."""
+    said = pl.concat_str("what_it_is_not", pl.lit(" ".join(cautions)), separator=" ")
+    return indicators.with_columns(
+        what_it_is_not=pl.when(pl.col("indicator").is_in(ON_MORTALITY_MODELS))
+        .then(said)
+        .otherwise("what_it_is_not")
+    )
+
+
+def _providers(
+    reference: ProviderReference | None, provider_rows: pl.DataFrame, values: pl.DataFrame, day: date
+) -> pl.DataFrame:
+    """The codes that occur in the data or the results, with name and type from the reference where it has them."""
+    codes = (
+        pl.concat([provider_rows["provider"], values["provider"]]).unique().sort().alias("code").to_frame()
+    )
+    if reference is None:
+        return codes.with_columns(
+            pl.lit(None, pl.String).alias("name"), pl.lit(None, pl.String).alias("type")
+        )
+    return codes.join(reference.resolved(day).select("code", "name", "type"), on="code", how="left").sort(
+        "code"
     )
 
 

@@ -137,7 +137,7 @@ def single_select(text: str, where: str) -> frozenset[str]:
     return frozenset(statements[0].named_parameters)
 
 
-def _build(
+def build_relation(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     kind: Kind,
@@ -180,7 +180,7 @@ def build_core(connection: duckdb.DuckDBPyConnection) -> None:
     _require_memory_database(connection)
     parameters = core_parameters()
     for name, kind in CORE_RELATIONS:
-        _build(connection, name, kind, parameters)
+        build_relation(connection, name, kind, parameters)
     for name, kind in CORE_RELATIONS:
         if kind == "scratch":
             with engine_errors(f"dropping {name}"):
@@ -207,11 +207,11 @@ def count_singling_out(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
         rows.append(row)
     schema = {"combination": pl.String, "records": pl.Int64, "unique_records": pl.Int64}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
-    _store(connection, "singling_out", frame)
+    store(connection, "singling_out", frame)
     return frame
 
 
-def _store(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+def store(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
     """Replace the table ``name`` by ``frame``."""
     with engine_errors(f"storing {name}"):
         connection.register(f"{name}_frame", frame)
@@ -253,7 +253,7 @@ def add_death_link(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -
         raise IntegrityError("the death link has empty values")
     if frame.get_column("spell_id").n_unique() != frame.height:
         raise IntegrityError("the death link names a spell more than once")
-    _store(
+    store(
         connection,
         "death_link",
         frame.with_columns(pl.col("days_to_death").clip(-100_000, 100_000).cast(pl.Int32)),
@@ -274,7 +274,7 @@ def add_death_link(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -
 def build_outcomes(connection: duckdb.DuckDBPyConnection) -> None:
     """Build ``spell_outcome``; needs :func:`build_core` and :func:`add_death_link`."""
     _require_memory_database(connection)
-    _build(connection, "spell_outcome", "table", {})
+    build_relation(connection, "spell_outcome", "table", {})
 
 
 # The indicators -----------------------------------------------------------------------------------------

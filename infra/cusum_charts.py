@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from infra.compute import _store as store
+from infra.compute import store
 from infra.engine import engine_errors
 from schemas.errors import UsageError
 from transforms.cusum import (

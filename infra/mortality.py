@@ -19,9 +19,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from infra.compute import Kind
-from infra.compute import _build as build_relation
-from infra.compute import _store as store
+from infra.compute import Kind, build_relation, store
 from infra.engine import engine_errors
 from schemas.errors import ContractDefinitionError
 from schemas.indicator_metadata import CoreParameters, ParameterValue, bound_parameters

@@ -39,6 +39,8 @@ from infra.purposes import require_purpose
 from infra.reading import checked_header, partyears, refuse_forbidden
 from infra.receipts import Digest, Receipt, safe_name
 from infra.register import Register
+from infra.review.permission import rules_of
+from infra.review.receipt import raise_overdue
 from infra.signing import canonical_json
 from infra.vault import folder_name
 from infra.workspace import Workspace
@@ -115,7 +117,7 @@ class Night:
         self,
         workspace: Workspace,
         keyring: Keyring,
-        officers: Officers,
+        register: Register,
         audit: AuditLog,
         *,
         purpose: str,
@@ -128,7 +130,7 @@ class Night:
         self._lake: Lake | None = None
         self.deliveries: list[CommittedDelivery] = []
         self.keyring = keyring
-        self.officers = officers
+        self.register = register
         self.audit = audit
         self.purpose = purpose
         self.role = role
@@ -137,7 +139,8 @@ class Night:
         self.progress = progress
         self.started = clock()
         self.outcome = Outcome()
-        self.landing = Landing(workspace.zone("landing"), keyring, officers, clock)
+        self.officers = Officers.of(register, self.started)
+        self.landing = Landing(workspace.zone("landing"), keyring, self.officers, clock)
 
     # The lake
 
@@ -196,6 +199,7 @@ class Night:
         ]
         publish.sweep(self.workspace.zone("published"))
         self.lake.clean()
+        self._raise_overdue_receipts()
         staged = (
             self.landing.sweep()
             + sweep_spill(self.workspace.zone("tmp"))
@@ -212,6 +216,17 @@ class Night:
         ):
             self.audit.record("landing.close_window", delivery, purpose=self.purpose)
             self.say(f"{delivery}: landing window closed, only the two officers can open it now")
+
+    def _raise_overdue_receipts(self) -> None:
+        raised = raise_overdue(
+            self.workspace.zone("reviews"),
+            self.workspace.zone("incidents"),
+            rules_of(self.workspace, self.register),
+            audit=self.audit,
+            now=self.started,
+        )
+        for incident in raised:
+            self.say(f"case {incident.case}: the hospital has not signed for its list in time")
 
     def _became_of(self, intent: Event) -> Found:
         """What a killed run had done of an action whose second audit line is missing."""
@@ -568,7 +583,6 @@ def begin(
     register = Register.load(workspace.zone("keys"))
     register.require_recorded(workspace.zone("audit"))
     refuse_private_keys(workspace.zone("officers"), register)
-    officers = Officers.of(register, clock())
     audit = AuditLog(
         workspace.zone("audit"),
         clock,
@@ -580,7 +594,7 @@ def begin(
         yield Night(
             workspace,
             keyring,
-            officers,
+            register,
             audit,
             purpose=purpose,
             role=role,

@@ -214,7 +214,8 @@ def _prepare(
     policy = disclosure_policy()
     tables = read_tables(folder, ("indicator", "indicator_value", "provider"))
     waiting = pl.DataFrame(sorted(held), schema=["indicator", "provider"], orient="row").cast(pl.String)
-    exact = tables["indicator_value"]
+    tables["indicator"] = tables["indicator"].filter(pl.col("release") == "public")
+    exact = tables["indicator_value"].join(tables["indicator"], on=["indicator", "version"], how="semi")
     values = exact.join(waiting, on=["indicator", "provider"], how="anti")
     changed = _changed_since_releases(published, run_id, values, policy)
     protected = protect(values, tables["indicator"], policy, changed)

@@ -1,9 +1,9 @@
 """What an indicator says about itself: the strict form of ``sql/indicators/<name>_v<n>/metadata.yaml``.
 
-Everything but ``coding_breaks`` is required and nothing else is allowed: a metadata field that may be left out
-is left out. The
-same strictness holds for the two files of ``sql/core`` that carry numbers and lists: ``parameters.yaml`` and
-``singling_out.yaml``. YAML is read as text (see :mod:`schemas.yaml_text`); each parameter names its type.
+Everything but ``coding_breaks`` and ``release`` is required and nothing else is allowed: a metadata field that may be
+left out is left out. The same strictness holds for the files of ``sql/core`` that carry numbers and lists, such as
+``parameters.yaml`` and ``singling_out.yaml``. YAML is read as text (see :mod:`schemas.yaml_text`); each parameter
+names its type.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class IndicatorMetadata(Strict):
     ``description`` says what it measures, ``what_it_is_not`` how it must not be read, ``coding_breaks`` from
     when on its series cannot be compared with what was before. ``direction`` says which way is worse
     (``neither``: both sides ask a question); ``owner`` is a role, never a person. ``disclosure_dataset`` names
-    the suppression rule for its counts.
+    the suppression rule for its counts; one whose ``release`` is internal never gets into a public set.
     """
 
     name: Noun
@@ -127,7 +127,8 @@ class IndicatorMetadata(Strict):
     denominator: Text
     exclusions: tuple[Text, ...]
     coding_breaks: tuple[CodingBreak, ...] = ()
-    unit: Literal["proportion", "rate_per_1000", "rate_per_1000_bed_days", "standardised_ratio", "count"]
+    release: Literal["public", "internal"] = "public"
+    unit: Literal["proportion", "rate_per_1000", "rate_per_1000_bed_days", "standardised_ratio", "mean", "count"]
     interval_method: Literal["wilson", "binomial_exact", "poisson_exact", "byar", "none"]
     direction: Literal["higher_is_worse", "lower_is_worse", "neither"]
     owner: Text

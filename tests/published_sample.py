@@ -22,7 +22,13 @@ RUN: dict[str, object] = {"code_version": "0.1.0"}
 
 
 def indicators() -> pl.DataFrame:
-    common = {"version": "v1", "source": "made for tests", "status": "reconstructed", "owner": "analysts"}
+    common = {
+        "version": "v1",
+        "source": "made for tests",
+        "status": "reconstructed",
+        "release": "public",
+        "owner": "analysts",
+    }
     return pl.DataFrame(
         [
             {

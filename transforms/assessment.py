@@ -47,6 +47,9 @@ from transforms.persistence import ABOVE, BELOW, with_persistence
 
 BANDS = {HIGHER: "higher", AS_EXPECTED: "as expected", LOWER: "lower"}
 GROUP = ("indicator", "version", "period", "stratum")
+COMPARED = ("indicator", "version", "period", "_compared")
+SITE = "site:"
+"""Strata that begin so are compared with each other: each has one provider, and a funnel of one says nothing."""
 ROW = ("indicator", "version", "period", "provider", "stratum")
 
 EXPECTED = "as expected"
@@ -105,7 +108,7 @@ def assess(values: pl.DataFrame) -> pl.DataFrame:
     numbers that make no sense (negative, a numerator above its denominator).
     """
     work = _prepared(values)
-    parts = [_assess_one(part) for part in work.partition_by(GROUP, maintain_order=True)]
+    parts = [_assess_one(part) for part in work.partition_by(COMPARED, maintain_order=True)]
     done = pl.concat(parts).sort("_row") if parts else work.with_columns(_empty_columns())
     kept = [name for name in values.columns if name not in _ADDED]
     return done.select(*kept, *_ADDED)
@@ -282,7 +285,8 @@ def _prepared(values: pl.DataFrame) -> pl.DataFrame:
     # A bare count is compared with nothing; its size is 1 only so that the arithmetic holds.
     size = pl.when(pl.col("measure") == "count").then(pl.lit(1.0)).otherwise(size)
     usable = pl.col("numerator").is_not_null() & size.is_not_null() & (size != 0)
-    return work.with_columns(_size=size, _usable=usable)
+    compared = pl.when(pl.col("stratum").str.starts_with(SITE)).then(pl.lit(SITE)).otherwise("stratum")
+    return work.with_columns(_size=size, _usable=usable, _compared=compared)
 
 
 def _only(part: pl.DataFrame, column: str) -> float:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from flows.cli import audit, charting, data, keys, reading, release, running, vault, workspace
+from flows.cli import audit, charting, data, keys, reading, release, review, running, vault, workspace
 from flows.cli.context import Context, workspace_from
 from infra.hardening import install_hooks, install_safe_logging, safe_traceback
 from schemas.errors import WardwatchError
@@ -34,7 +34,7 @@ def _options(
     context.obj = Context(workspace_from(folder))
 
 
-for module in (workspace, data, running, reading, charting, keys, vault, audit, release):
+for module in (workspace, data, running, reading, charting, review, release, keys, vault, audit):
     module.register(app)
 
 

@@ -47,6 +47,7 @@ UNIT_WORDS = {
     "rate_per_1000": "per 1,000",
     "rate_per_1000_bed_days": "per 1,000 bed days",
     "standardised_ratio": "observed over expected",
+    "mean": "mean",
     "count": "number",
 }
 

@@ -1,8 +1,8 @@
 """``python -m tests.security.mutants``: shows that each attack's test fails once its guard is switched off.
 
-``mutants.yaml`` lists, for attacks of COVERAGE.md, a guard in the code (``file`` and the text ``find``, which occurs
-once), what stands there when it is switched off (``replace``), and the ``tests`` that must then fail. Each mutant is
-made in a copy of the project; the project itself is never touched.
+The files of ``guards/`` list, for attacks of COVERAGE.md, a guard in the code (``file`` and the text ``find``, which
+occurs once), what stands there when it is switched off (``replace``), and the ``tests`` that must then fail. Each mutant
+is made in a copy of the project; the project itself is never touched.
 
 A mutant is *killed* if pytest reports failed tests. It *survives* if they pass, and it is *stale* if the text is not
 found once, or if the tests could not be collected: both are reasons to fail.
@@ -26,7 +26,7 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).parents[2]
-LIST = Path(__file__).with_name("mutants.yaml")
+LISTS = Path(__file__).with_name("guards")
 FAILED = 1  # pytest's exit code when tests ran and some failed
 COPIED = (
     "flows", "infra", "schemas", "sql", "tests", "transforms",
@@ -49,12 +49,17 @@ class Mutant:
         return f"{','.join(map(str, self.attacks))} {self.file}"
 
 
-def load_mutants(path: Path = LIST) -> tuple[Mutant, ...]:
-    """The list. Raises ``ValueError`` for an entry with other fields than those of :class:`Mutant`."""
+def load_mutants(folder: Path = LISTS) -> tuple[Mutant, ...]:
+    """Every list in ``folder``. Raises ``ValueError`` for an entry with other fields than those of :class:`Mutant`."""
     found = []
-    for number, entry in enumerate(yaml.safe_load(path.read_text(encoding="utf-8")), start=1):
+    entries = [
+        (path.name, entry)
+        for path in sorted(folder.glob("*.yaml"))
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))
+    ]
+    for name, entry in entries:
         if set(entry) != {"attacks", "file", "find", "replace", "tests"}:
-            raise ValueError(f"mutant {number}: it has attacks, file, find, replace and tests")
+            raise ValueError(f"{name}: a mutant has attacks, file, find, replace and tests")
         found.append(
             Mutant(
                 tuple(entry["attacks"]), entry["file"], entry["find"], entry["replace"], tuple(entry["tests"])

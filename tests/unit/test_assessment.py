@@ -302,3 +302,21 @@ def test_no_values_at_all_give_no_rows_and_all_columns() -> None:
     assert found.height == 0
     assert {"value", "band", "alert", *LIMIT_COLUMNS} <= set(found.columns)
     assert assessments(found).schema == pl.Schema(ASSESSMENT), "and so has the table made of it"
+
+
+def test_sites_are_compared_with_each_other() -> None:
+    """A site belongs to one provider, so alone in its stratum it would be compared with itself."""
+    sites = pl.DataFrame(
+        [
+            ("shmi", "v1", "2023-24", provider, f"site: {provider}01", observed, 1000.0, 100.0)
+            for provider, observed in [("RAA", 100.0), ("RBB", 96.0), ("RCC", 104.0), ("RDD", 170.0)]
+        ],
+        schema=["indicator", "version", "period", "provider", "stratum", "numerator", "denominator", "expected"],
+        orient="row",
+    )
+
+    together = assess(sites)
+    alone = assess(sites.with_columns(pl.lit("all").alias("stratum")))
+
+    assert together["z"].to_list() == alone["z"].to_list()
+    assert together["stratum"].to_list() == sites["stratum"].to_list()

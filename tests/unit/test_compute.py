@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from infra import compute
-from infra.mortality import MORTALITY_RELATIONS, mortality_parameters
+from infra.mortality import MORTALITY_RELATIONS, computed_parameters, mortality_parameters
 from schemas.errors import (
     ContractDefinitionError,
     IndicatorCheckFailed,
@@ -21,6 +21,7 @@ from schemas.errors import (
     WorkspaceError,
 )
 from schemas.indicator_metadata import IndicatorMetadata, Parameter
+from schemas.shmi_reference import case_mix
 from schemas.yaml_text import parse_model, read_yaml
 from sql import CORE_FOLDER, INDICATOR_FOLDER
 from tests.sql.tables import create_bridge, create_hes_apc
@@ -89,8 +90,12 @@ def test_every_file_of_the_core_is_built_and_described() -> None:
     files = {file.stem for file in CORE_FOLDER.glob("*.sql")}
     relations = {name for name, _ in (*compute.CORE_RELATIONS, *MORTALITY_RELATIONS)}
     assert files == relations | {"spell_outcome", "singling_out"}
-    given = {"fields", "combination", "largest_exponent"}  # by the code that runs them
-    known = {*compute.core_parameters(), *mortality_parameters(), *given}
+    known = {
+        *compute.core_parameters(),
+        *mortality_parameters(),
+        *computed_parameters(case_mix()),
+        *("fields", "combination"),
+    }
     for file in CORE_FOLDER.glob("*.sql"):
         text = file.read_text(encoding="utf-8")
         assert text.startswith(("-- Table ", "-- View ")), f"{file.name} does not say what it makes"
