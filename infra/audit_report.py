@@ -35,7 +35,7 @@ By = Literal["person", "item", "hospital", "case", "month"]
 BY: tuple[str, ...] = get_args(By)
 
 # First lines of actions: linked by number, or by nothing but their order (curated queries, the issue of a list).
-_ANNOUNCED = frozenset({BEGUN, "asked", "intent"})
+_ANNOUNCED = frozenset({BEGUN, "asked", "counted", "intent"})
 # Whose ids stay readable under a mask: those who answer for a decision by their office.
 SENIOR_ROLES = frozenset(
     {"caldicott_guardian", "deputy_caldicott_guardian", "siro", "deputy_siro", "iao", "release_manager"}

@@ -7,7 +7,10 @@ information (Information Security and Governance Policy, November 2016). The pro
 out of fixed sentences, ids and counts, so that the report can go out unread.
 
 ``incidents/incident-0001.json`` is written once and never changed; its end is a second file beside it,
-``incident-0001-closed.json``. Each takes its audit event in the same call.
+``incident-0001-closed.json``. Each takes its audit event in the same call. The words, who is told and who may close
+an incident are data, ``schemas/policy/incidents.yaml``.
+
+Refused attempts are near misses: :func:`file_refusals` enters those that the audit log has and the register has not.
 """
 
 from __future__ import annotations
@@ -15,19 +18,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from infra.audit import AuditLog
-from infra.audit_line import checked_code, is_count
+from infra.audit_line import Event, checked_code, is_count
 from infra.commit_points import commit_point
 from infra.files import make_folder, open_private, removed_on_error, storage_errors, sync_folder
 from infra.processes import is_alive
-from schemas.errors import IntegrityError, UsageError
+from schemas.errors import CannotOpen, DeliveryRefused, ForbiddenColumn, IntegrityError, UsageError
+from schemas.incident_policy import incident_policy
 from transforms.identifiers import refuse_identifiers
 
 
@@ -38,10 +43,13 @@ class IncidentType(StrEnum):
     UNEXPECTED_IDENTIFIABLE_COLUMN = "unexpected_identifiable_column"
     UNEXPECTED_IDENTIFIER_IN_FIELD = "unexpected_identifier_in_field"
     WRONG_KEY = "wrong_key"
+    DAMAGED_DELIVERY = "damaged_delivery"
     WRONG_HOSPITAL = "wrong_hospital"
     INTEGRITY_FAILURE = "integrity_failure"
+    FAILED_VERIFICATION = "failed_verification"
     AUDIT_TAMPERING = "audit_tampering"
     REFUSED_ACCESS = "refused_access"
+    REPEATED_QUERIES = "repeated_queries"
     BREAK_GLASS = "break_glass"
     BREAK_GLASS_UNREVIEWED = "break_glass_unreviewed"
     OVERDUE_RECEIPT = "overdue_receipt"
@@ -60,109 +68,11 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Wording:
-    what: str
-    how: str
-    done: str
-    next_steps: tuple[str, ...]
-
-
-_TELL_SUPPLIER = "tell the supplier which columns came, by their names, and ask for a delivery without them"
-_ASK_WHO = "ask the person concerned what was intended, and check that the role is still right"
-_STOP = "do not use the object named here until the cause is known"
-_ASK_SIRO = "the SIRO decides whether the supplier and the Information Commissioner are told"
-
-_WORDING: dict[IncidentType, _Wording] = {
-    IncidentType.OVER_DELIVERY: _Wording(
-        "a delivery held a column that must not be delivered (a name or an address)",
-        "its header named a column of class forbidden",
-        "the delivery was refused; nothing of it was kept but the receipt",
-        (_TELL_SUPPLIER, "destroy the supplier's copy in the inbox", _ASK_SIRO),
-    ),
-    IncidentType.UNEXPECTED_IDENTIFIABLE_COLUMN: _Wording(
-        "a delivery held an identifiable column that its contract does not know",
-        "its header did not fit the contract",
-        "the delivery was refused; nothing of it was kept but the receipt",
-        (_TELL_SUPPLIER, "extend the contract only after a privacy impact assessment"),
-    ),
-    IncidentType.UNEXPECTED_IDENTIFIER_IN_FIELD: _Wording(
-        "records held what looks like an identifier in a field that must not have one",
-        "the scanner of free and local code fields found it",
-        "the records were left out of the curated tables",
-        ("tell the supplier how many records of which field were concerned", _STOP),
-    ),
-    IncidentType.WRONG_KEY: _Wording(
-        "something was encrypted or signed with a key that is not the expected one",
-        "it could not be opened or verified with the enrolled key",
-        "it was refused and not opened",
-        ("ask the sender which key was used, over another channel", "revoke the key if it may be lost"),
-    ),
-    IncidentType.WRONG_HOSPITAL: _Wording(
-        "a case list concerned, or would have concerned, another hospital than its recipient",
-        "issuer and recipient of the numbers differed",
-        "nothing was put into the outbox",
-        (_STOP, _ASK_SIRO),
-    ),
-    IncidentType.INTEGRITY_FAILURE: _Wording(
-        "something that was stored is not what was stored",
-        "a digest, signature or encryption tag did not fit",
-        "it was not used",
-        (_STOP, "compare with the last backup", "run `wardwatch vault verify` and `wardwatch audit verify`"),
-    ),
-    IncidentType.AUDIT_TAMPERING: _Wording(
-        "the audit log is not what was written to it",
-        "the chain, a checkpoint or the second sink did not fit",
-        "actions that need the audit log are refused",
-        ("keep the log as it is", "ask the auditor to compare it with the witnessed checkpoint", _ASK_SIRO),
-    ),
-    IncidentType.REFUSED_ACCESS: _Wording(
-        "an access to identifiable items or curated records was refused",
-        "role, purpose, approval or date did not allow it",
-        "nothing was opened",
-        (_ASK_WHO,),
-    ),
-    IncidentType.BREAK_GLASS: _Wording(
-        "identifiable items were opened under the emergency procedure",
-        "the SIRO and the deputy Guardian opened them together",
-        "the opening is in the audit log and was limited to four hours",
-        ("the Caldicott Guardian reviews it within two working days",),
-    ),
-    IncidentType.BREAK_GLASS_UNREVIEWED: _Wording(
-        "a use of the emergency procedure was not reviewed in time",
-        "two working days went by without the Caldicott Guardian's review",
-        "further case lists are blocked",
-        ("the Caldicott Guardian reviews it now",),
-    ),
-    IncidentType.OVERDUE_RECEIPT: _Wording(
-        "a hospital has not confirmed that it received a case list",
-        "the receipt is overdue",
-        "the list stays sealed to the hospital's key",
-        ("ask the hospital's Caldicott Guardian whether the list arrived",),
-    ),
-    IncidentType.OVERDUE_DESTRUCTION: _Wording(
-        "data were kept beyond the end of their retention",
-        "the retention date went by without a destruction order",
-        "the data are not used in new runs",
-        ("the SIRO and the Information Asset Owner sign the order, or put a hold on it",),
-    ),
-    IncidentType.NEAR_MISS: _Wording(
-        "something nearly went wrong and was stopped in time",
-        "a safeguard held",
-        "the action was stopped",
-        ("find out why it came as far as it did",),
-    ),
-    IncidentType.OTHER: _Wording(
-        "a person reported an incident",
-        "see the person who reported it",
-        "nothing was done automatically",
-        ("the Information Asset Owner decides what is done",),
-    ),
-}
-
-
-@dataclass(frozen=True)
 class Incident:
-    """One entry of the register. ``object`` is an id, ``counts`` integers, ``codes`` rule ids and columns."""
+    """One entry of the register. ``object`` is an id, ``counts`` integers, ``codes`` rule ids and columns.
+
+    ``reason`` and ``closed_by`` belong to its end, and are empty before.
+    """
 
     id: str
     type: IncidentType
@@ -175,16 +85,36 @@ class Incident:
     case: str = ""
     closed: datetime | None = None
     outcome: Outcome | None = None
+    reason: str = ""
+    closed_by: str = ""
 
     @property
     def is_open(self) -> bool:
         return self.closed is None
 
+    @property
+    def is_near_miss(self) -> bool:
+        """Whether a safeguard held: nothing was lost, seen or changed."""
+        return incident_policy().kind(self.type.value).near_miss
+
+    def to_document(self) -> dict[str, Any]:
+        """The entry as plain values, for a machine."""
+        return {
+            **_entry(self),
+            "near_miss": self.is_near_miss,
+            "open": self.is_open,
+            "closed": _stamp(self.closed) if self.closed else None,
+            "outcome": self.outcome.value if self.outcome else None,
+            "reason": self.reason,
+            "closed_by": self.closed_by,
+        }
+
 
 _OBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+ -]*")
 _FILE = re.compile(r"incident-[0-9]{4,}\.json")
 PART = ".part"  # behind the id of the process that writes the entry
-_TO = "line manager, Information Asset Owner, security mailbox"
+SHORTEST_REASON = 10
+DAMAGED = "delivery.damaged"
 
 
 def raise_incident(
@@ -204,9 +134,7 @@ def raise_incident(
     from a contract. Raises :class:`UsageError` or :class:`IdentifierInText` for anything else,
     before writing.
     """
-    checked_code(
-        object, "the object of an incident", empty=False, pattern=re.compile(r"[A-Za-z0-9][\w.:/+ -]*")
-    )
+    checked_code(object, "the object of an incident", empty=False, pattern=_OBJECT)
     for code in codes:
         checked_code(code, "a code of an incident", empty=False)
     for name, count in (counts or {}).items():
@@ -238,20 +166,62 @@ def raise_incident(
     return incident
 
 
+def raise_once(
+    folder: Path,
+    incident_type: IncidentType,
+    object: str,
+    *,
+    audit: AuditLog,
+    now: datetime,
+    codes: tuple[str, ...] = (),
+    counts: Mapping[str, int] | None = None,
+    case: str = "",
+) -> Incident | None:
+    """:func:`raise_incident`, unless one of that type about that object is open: then None.
+
+    For what is looked at every night: a refused file that still lies in the inbox, a receipt that is still overdue,
+    a retention that is still over.
+    """
+    for incident in list_incidents(folder, only_open=True):
+        if (incident.type, incident.object) == (incident_type, object):
+            return None
+    return raise_incident(
+        folder, incident_type, object, audit=audit, now=now, codes=codes, counts=counts, case=case
+    )
+
+
 def close_incident(
-    folder: Path, incident_id: str, outcome: Outcome, *, audit: AuditLog, now: datetime
+    folder: Path, incident_id: str, outcome: Outcome, *, reason: str, audit: AuditLog, now: datetime
 ) -> Incident:
-    """Note the end of an open incident beside it. Raises :class:`UsageError` if there is no such open one."""
-    found = {incident.id: incident for incident in list_incidents(folder)}.get(incident_id)
-    if found is None or not found.is_open:
-        raise UsageError("there is no open incident of that id", next_step="`wardwatch incidents` lists them")
-    closed = replace(found, closed=now.astimezone(UTC), outcome=outcome)
-    entry = {"id": found.id, "closed": _stamp(now), "outcome": outcome.value}
+    """Note the end of an open incident beside it, with the reason why it counts as ended.
+
+    Raises :class:`UsageError` if there is no such open one or nothing is said as the reason, and
+    :class:`IdentifierInText` for a reason that holds what looks like an identifier.
+    """
+    found = find_incident(folder, incident_id)
+    if not found.is_open:
+        raise UsageError(
+            "the incident is closed already", next_step="`wardwatch incidents --open` lists the others"
+        )
+    said = " ".join(reason.split())
+    if len(said) < SHORTEST_REASON:
+        raise UsageError("an incident is closed with a reason, in words")
+    refuse_identifiers(said, "the reason")
+    closed = replace(found, closed=now.astimezone(UTC), outcome=outcome, reason=said, closed_by=audit.person)
+    entry = {"id": found.id, "closed": _stamp(now), "outcome": outcome.value, "reason": said}
     entry |= {"person": audit.person, "role": audit.role}
     if not _write_new(folder / f"{found.id}-closed.json", entry):
         raise UsageError("the incident was closed by somebody else at the same time")
     audit.record("incident.close", found.id, purpose="", case=found.case, reason_code=outcome.value)
     return closed
+
+
+def find_incident(folder: Path, incident_id: str) -> Incident:
+    """The incident of that id. Raises :class:`UsageError` if there is none."""
+    for incident in list_incidents(folder):
+        if incident.id == incident_id:
+            return incident
+    raise UsageError("there is no incident of that id", next_step="`wardwatch incidents` lists them")
 
 
 def list_incidents(folder: Path, *, only_open: bool = False) -> list[Incident]:
@@ -265,6 +235,86 @@ def list_incidents(folder: Path, *, only_open: bool = False) -> list[Incident]:
             if incident.is_open or not only_open:
                 incidents.append(incident)
     return incidents
+
+
+# What becomes an incident by itself -----------------------------------------------------------------
+
+
+def delivery_incident(refusal: DeliveryRefused) -> IncidentType | None:
+    """The kind of incident that a refused delivery is, None for one that merely does not fit.
+
+    A file that opens with none of our keys is another matter than one that does and was cut or changed; where the
+    opener cannot tell them apart (OpenPGP), it counts as the first.
+    """
+    if isinstance(refusal, ForbiddenColumn):
+        return IncidentType.OVER_DELIVERY
+    if isinstance(refusal, CannotOpen):
+        return IncidentType.DAMAGED_DELIVERY if refusal.code == DAMAGED else IncidentType.WRONG_KEY
+    return None
+
+
+def file_refusals(folder: Path, events: Iterable[Event], *, audit: AuditLog, now: datetime) -> list[Incident]:
+    """Enter the refused attempts among ``events`` that the register does not have yet, one near miss for each
+    person, action and day, and return these.
+
+    ``events`` is the whole audit log in its order. Which actions count is policy. What was entered before is known
+    from the entries themselves (``first_line`` and ``last_line`` are sequence numbers of the log), so there is no
+    second state; the report names lines of the log and no person.
+    """
+    wanted = tuple(f"{action}." for action in incident_policy().refusals)
+    entered, looked_to = _entered_refusals(folder)
+    groups: dict[tuple[str, str, date], list[Event]] = {}
+    last = looked_to
+    for event in events:
+        last = max(last, event.seq)
+        if (
+            event.seq > looked_to
+            and event.decision == "refuse"
+            and event.reason_code != "locked_out"  # it has an incident of its own
+            and f"{event.action}.".startswith(wanted)
+        ):
+            groups.setdefault((event.person, event.action, event.time.date()), []).append(event)
+    new = []
+    for (_, action, _), refused in groups.items():
+        # A run that was killed among its entries made some of them; what came to a group since then is left.
+        rest = refused
+        while rest and rest[0].seq in entered:
+            rest = [event for event in rest if event.seq > entered[rest[0].seq]]
+        if rest:
+            new.append((action, rest))
+    filed = []
+    for number, (action, refused) in enumerate(new, start=1):
+        counts = {
+            "attempts": len(refused),
+            "first_line": refused[0].seq,
+            "last_line": refused[-1].seq,
+        }
+        if number == len(new):
+            counts["looked_to"] = last  # all entries before this one are made
+        filed.append(
+            raise_incident(
+                folder,
+                IncidentType.REFUSED_ACCESS,
+                f"audit line {refused[0].seq}",
+                audit=audit,
+                now=now,
+                codes=(action, *sorted({event.reason_code for event in refused if event.reason_code})),
+                counts=counts,
+            )
+        )
+    return filed
+
+
+def _entered_refusals(folder: Path) -> tuple[dict[int, int], int]:
+    """First line -> last line of every refusal that was entered, and the line up to which all were."""
+    entered: dict[int, int] = {}
+    looked_to = 0
+    for incident in list_incidents(folder):
+        counts = incident.counts or {}
+        if incident.type is IncidentType.REFUSED_ACCESS and "first_line" in counts:
+            entered[counts["first_line"]] = counts["last_line"]
+            looked_to = max(looked_to, counts.get("looked_to", 0))
+    return entered, looked_to
 
 
 def sweep(folder: Path) -> int:
@@ -296,10 +346,11 @@ def _scan(incident: Incident) -> None:
 
 def _text(incident: Incident) -> str:
     """The report without its date."""
-    wording = _WORDING[incident.type]
+    wording = incident_policy().kind(incident.type.value)
+    near = " (near miss)" if wording.near_miss and incident.type is not IncidentType.NEAR_MISS else ""
     lines = [
-        f"Incident {incident.id or '(new)'}: {incident.type.value.replace('_', ' ')}",
-        f"To: {_TO}",
+        f"Incident {incident.id or '(new)'}: {incident.type.value.replace('_', ' ')}{near}",
+        f"To: {incident_policy().report_to}",
         f"What: {wording.what}",
         f"Concerns: {incident.object}",
         f"How it was noticed: {wording.how}",
@@ -312,9 +363,9 @@ def _text(incident: Incident) -> str:
         lines.append(f"Numbers: {', '.join(numbers)}")
     if incident.case:
         lines.append(f"Case: {incident.case}")
-    lines += [f"Next {number}: {step}" for number, step in enumerate(wording.next_steps, start=1)]
+    lines += [f"Next {number}: {step}" for number, step in enumerate(wording.next, start=1)]
     if incident.outcome is not None:
-        lines.append(f"Closed: {incident.outcome.value.replace('_', ' ')}")
+        lines.append(f"Closed: {incident.outcome.value.replace('_', ' ')} ({incident.reason})")
     lines.append("This report holds no personal data. Do not add any when passing it on.")
     return "\n".join(lines)
 
@@ -332,24 +383,28 @@ def _enter(folder: Path, incident: Incident) -> Incident:
     while True:
         number += 1
         numbered = replace(incident, id=f"incident-{number:04d}")
-        entry = {
-            "id": numbered.id,
-            "type": numbered.type.value,
-            "raised": _stamp(numbered.raised),
-            "person": numbered.person,
-            "role": numbered.role,
-            "object": numbered.object,
-            "codes": list(numbered.codes),
-            "counts": dict(numbered.counts or {}),
-            "case": numbered.case,
-        }
-        if _write_new(folder / f"{numbered.id}.json", entry):
+        if _write_new(folder / f"{numbered.id}.json", _entry(numbered)):
             return numbered
+
+
+def _entry(incident: Incident) -> dict[str, Any]:
+    return {
+        "id": incident.id,
+        "type": incident.type.value,
+        "raised": _stamp(incident.raised),
+        "person": incident.person,
+        "role": incident.role,
+        "object": incident.object,
+        "codes": list(incident.codes),
+        "counts": dict(incident.counts or {}),
+        "case": incident.case,
+    }
 
 
 def _write_new(path: Path, entry: Mapping[str, Any]) -> bool:
     """Write ``entry`` to a name that nothing has yet, whole or not at all; False if the name was taken."""
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    # The thread too: several of one process may enter at the same time.
+    part = path.with_name(f"{path.name}.{threading.get_ident()}.{os.getpid()}{PART}")
     content = json.dumps(entry, sort_keys=True, indent=1).encode() + b"\n"
     with storage_errors("the incident register"):
         with removed_on_error(part), os.fdopen(open_private(part), "wb") as stream:
@@ -386,7 +441,13 @@ def _read(path: Path) -> Incident:
         if end.exists():
             entry = json.loads(end.read_bytes())
             closed = datetime.fromisoformat(entry["closed"])
-            incident = replace(incident, closed=closed, outcome=Outcome(entry["outcome"]))
+            incident = replace(
+                incident,
+                closed=closed,
+                outcome=Outcome(entry["outcome"]),
+                reason=str(entry.get("reason", "")),
+                closed_by=str(entry["person"]),
+            )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise IntegrityError(f"entry {path.name} of the incident register cannot be read") from None
     if incident.id != path.stem:

@@ -23,6 +23,7 @@ from infra.judge import judge
 from infra.keyring import Keyring
 from infra.lake import Books, CommittedDelivery, Lake
 from infra.linkage import LinkageWriter, PairsWriter
+from infra.objections import ObjectionList
 from infra.officers import Officers
 from infra.periods import Period, table_name
 from infra.reading import Before, Readable, Reading, Totals
@@ -63,8 +64,9 @@ def canonical_text(contract: Contract) -> bytes:
     return contract.model_dump_json(by_alias=True).encode()
 
 
-def items_digest(contract: Contract) -> str:
-    """SHA-256 of what a contract says of identifiable items: if it changes, the vault gets a new generation."""
+def items_digest(contract: Contract, objections: ObjectionList | None = None) -> str:
+    """SHA-256 of what a contract says of identifiable items, and of the list of objections where one is honoured: if
+    either changes, the vault gets a new generation."""
     items = [
         f.model_dump(mode="json", by_alias=True)
         for f in contract.fields
@@ -75,6 +77,7 @@ def items_digest(contract: Contract) -> str:
             "items": [{key: str(value) for key, value in item.items()} for item in items],
             "record_key": list(contract.record_key),
             "issuer": list(contract.issuer),
+            **({"objections": objections.digest} if objections is not None else {}),
         }
     )
     return hashlib.sha256(text).hexdigest()
@@ -152,8 +155,10 @@ class Ingest:
         officers: Officers,
         clock: Callable[[], datetime],
         progress: Progress = lambda _text, _rows: None,
+        objections: ObjectionList | None = None,
     ) -> None:
         self._workspace = workspace
+        self._objections = objections
         self._lake = lake
         self._keyring = keyring
         self._officers = officers
@@ -211,9 +216,10 @@ class Ingest:
             source.period,
             source.delivery_id,
             self._workspace.settings.chunk_bytes,
+            self._objections,
         )
         contract, plan, totals = reading.contract, reading.plan, reading.totals
-        digest = items_digest(contract)
+        digest = items_digest(contract, self._objections)
         keep_vault = held is not None and held.items_digest == digest
         generation = held.generation + (0 if keep_vault else 1) if held is not None else 1
         table = table_name(source.dataset, source.period) if contract.destination == "lake" else ""
@@ -348,7 +354,7 @@ class Ingest:
             table_name=table,
             rows_in=totals.rows_in,
             rows_kept=totals.rows_kept,
-            rows_quarantined=totals.rows_in - totals.rows_kept,
+            rows_quarantined=totals.rows_in - totals.rows_kept - totals.rows_objected,
             rows_vaulted=totals.rows_vaulted,
             columns_delivered=len(reading.match.columns),
             items_digest=digest,

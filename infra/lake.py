@@ -137,6 +137,11 @@ class CommittedDelivery:
     committed_at: datetime
     retain_until: date
 
+    @property
+    def rows_objected(self) -> int:
+        """Records left out because the person objected: whatever is neither kept nor in quarantine."""
+        return self.rows_in - self.rows_kept - self.rows_quarantined if self.contract else 0
+
 
 @dataclass(frozen=True)
 class Books:

@@ -49,6 +49,7 @@ from infra.receipts import (
     safe_name,
     sign_document,
 )
+from infra.retention.tombstones import refuse_landing
 from infra.sealing import (
     DecryptingReader,
     SecretText,
@@ -170,6 +171,7 @@ class Landing:
     officers: Officers
     clock: Callable[[], datetime]
     limits: Limits = field(default_factory=Limits)
+    destroyed: frozenset[str] = frozenset()
 
     # What is held
 
@@ -306,6 +308,7 @@ class Landing:
             reason=reason,
             tool_version=version("wardwatch"),
         )
+        refuse_landing(self.destroyed, receipt.delivery_id)
         same = _same_content(held, receipt)
         if same is not None:
             return _Staged(None, same)

@@ -11,13 +11,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from infra import incidents, linkage, publish, vault
-from infra.audit import AuditLog, second_sink
+from infra.audit import AuditLog, read, second_sink
 from infra.audit_intent import Found
 from infra.audit_line import Event
 from infra.code_version import code_version
@@ -25,13 +25,15 @@ from infra.commit_points import commit_point
 from infra.computation import Computation, compute
 from infra.containers import Control
 from infra.engine import sweep_spill
-from infra.files import private_by_default, remove_parts, write_atomic
+from infra.files import private_by_default, remove_parts, storage_errors, write_atomic
 from infra.inbox import READY, recognise, waiting
-from infra.incidents import IncidentType, list_incidents, raise_incident
+from infra.incidents import IncidentType, delivery_incident, file_refusals, raise_once
 from infra.ingest import Ingest, Source
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, Lake
 from infra.landing import Decision, Landed, Landing
+from infra.objections import FOLDER as OBJECTIONS
+from infra.objections import is_objection_list, load_list, objections_in_force
 from infra.officers import Officers, refuse_private_keys
 from infra.periods import Period, parse_period, table_name
 from infra.publish import Publication
@@ -39,6 +41,9 @@ from infra.purposes import require_purpose
 from infra.reading import checked_header, partyears, refuse_forbidden
 from infra.receipts import Digest, Receipt, safe_name
 from infra.register import Register
+from infra.retention import restored
+from infra.retention.schedule import retain_until
+from infra.retention.tombstones import Tombstones
 from infra.review.permission import rules_of
 from infra.review.receipt import raise_overdue
 from infra.signing import canonical_json
@@ -46,9 +51,7 @@ from infra.vault import folder_name
 from infra.workspace import Workspace
 from schemas.errors import (
     AuditUnavailable,
-    CannotOpen,
     DeliveryRefused,
-    ForbiddenColumn,
     NotPermitted,
     StorageFailed,
     StorageFull,
@@ -139,6 +142,7 @@ class Night:
         self.progress = progress
         self.started = clock()
         self.outcome = Outcome()
+        self.tombstones = Tombstones(())
         self.officers = Officers.of(register, self.started)
         self.landing = Landing(workspace.zone("landing"), keyring, self.officers, clock)
 
@@ -185,6 +189,7 @@ class Night:
     def sweep(self) -> None:
         """Remove what no delivery row stands for: staging folders, vaults and linkage files of killed runs."""
         self.audit.close_unfinished(TWO_LINE_ACTIONS, self._became_of)
+        restored.check_lake(self.workspace, self.lake.deliveries(), self.tombstones, self.audit, self.started)
         committed = self._in_use_or_superseded()
         swept = [
             *vault.sweep(
@@ -199,7 +204,6 @@ class Night:
         ]
         publish.sweep(self.workspace.zone("published"))
         self.lake.clean()
-        self._raise_overdue_receipts()
         staged = (
             self.landing.sweep()
             + sweep_spill(self.workspace.zone("tmp"))
@@ -216,17 +220,22 @@ class Night:
         ):
             self.audit.record("landing.close_window", delivery, purpose=self.purpose)
             self.say(f"{delivery}: landing window closed, only the two officers can open it now")
+        self._file_incidents()
 
-    def _raise_overdue_receipts(self) -> None:
-        raised = raise_overdue(
-            self.workspace.zone("reviews"),
-            self.workspace.zone("incidents"),
-            rules_of(self.workspace, self.register),
-            audit=self.audit,
-            now=self.started,
-        )
-        for incident in raised:
-            self.say(f"case {incident.case}: the hospital has not signed for its list in time")
+    def _file_incidents(self) -> None:
+        """Enter what happened without anybody raising it: refused attempts, retention that is over, and lists that a
+        hospital has not signed for."""
+        register, now = self.workspace.zone("incidents"), self.clock()
+        filed = file_refusals(register, read(self.audit.folder), audit=self.audit, now=now)
+        rules = rules_of(self.workspace, self.register)
+        filed += raise_overdue(self.workspace.zone("reviews"), register, rules, audit=self.audit, now=now)
+        for receipt in self.landing.held():
+            if receipt.retained_until < now.date():
+                kind, delivery = IncidentType.OVERDUE_DESTRUCTION, receipt.delivery_id
+                if (raised := raise_once(register, kind, delivery, audit=self.audit, now=now)) is not None:
+                    filed.append(raised)
+        for incident in filed:
+            self.say(f"{incident.id}: {incident.type.value.replace('_', ' ')}, {incident.object}")
 
     def _became_of(self, intent: Event) -> Found:
         """What a killed run had done of an action whose second audit line is missing."""
@@ -253,11 +262,23 @@ class Night:
                 continue
             remove = [entry.path] + ([entry.control_path] if entry.control_path is not None else [])
             try:
+                if is_objection_list(entry.path.name):
+                    self.load_objections(entry.path, remove)
+                    continue
                 self.land_file(entry.path, Stated(), control=entry.control, remove=remove)
             except (AuditUnavailable, StorageFull, StorageFailed):
                 raise
             except WardwatchError as error:
                 self._problem(f"inbox: {name}", error)
+
+    def load_objections(self, path: Path, remove: Iterable[Path]) -> None:
+        """Make a sealed list of objections the one in force; it leaves the inbox once its tokens are durable."""
+        folder = self.workspace.root / OBJECTIONS
+        found = load_list(folder, path, self.keyring, audit=self.audit, now=self.clock())
+        with storage_errors("the inbox"):
+            for each in remove:
+                each.unlink(missing_ok=True)
+        self.say(f"objections: a list of {found.lines:,} lines is in force")
 
     def land_file(
         self, path: Path, stated: Stated, *, control: Control | None = None, remove: Iterable[Path] = ()
@@ -328,7 +349,7 @@ class Night:
             dataset=found.dataset,
             period=found.period,
             agreement=agreement.reference,
-            retain_until=today + timedelta(days=agreement.retention_days),
+            retain_until=retain_until(found.dataset, today, agreement),
             sender=found.sender,
             snapshot_date=found.snapshot_date,
         )
@@ -344,16 +365,10 @@ class Night:
             reason_code=refusal.code,
             digests={"received": received.sha256},
         )
-        kinds = {ForbiddenColumn: IncidentType.OVER_DELIVERY, CannotOpen: IncidentType.WRONG_KEY}
-        kind = kinds.get(type(refusal))
-        register = self.workspace.zone("incidents")
-        delivered = f"received-{received.sha256}"
-        if kind is None or any(
-            incident.type == kind and incident.object == delivered
-            for incident in list_incidents(register, only_open=True)
-        ):
-            return
-        raise_incident(register, kind, delivered, audit=self.audit, now=self.clock())
+        kind = delivery_incident(refusal)
+        if kind is not None:
+            register = self.workspace.zone("incidents")
+            raise_once(register, kind, f"received-{received.sha256}", audit=self.audit, now=self.clock())
 
     # Step 2-6: ingest
 
@@ -372,10 +387,16 @@ class Night:
         for receipt in sorted(new, key=lambda r: table_name(r.dataset, parse_period(r.period))):
             self._take(receipt)
 
+    def _ingest_step(self) -> Ingest:
+        objections = objections_in_force(self.workspace, self.keyring)
+        return Ingest(
+            self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress, objections
+        )
+
     def _take(self, receipt: Receipt) -> None:
         source = self._source(receipt)
         current = self._current(source.dataset, source.period)
-        step = Ingest(self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress)
+        step = self._ingest_step()
         if current is not None and self._is_newer(current, source):
             with self.audit.action("lake.write", source.delivery_id, purpose=self.purpose) as outcome:
                 row = step.keep_as_superseded(source, current)
@@ -403,8 +424,11 @@ class Night:
                     rows_in=row.rows_in,
                     rows_kept=row.rows_kept,
                     rows_quarantined=row.rows_quarantined,
+                    rows_objected=row.rows_objected,
                     rows_vaulted=row.rows_vaulted,
                 )
+                if row.vault_manifest_sha256:
+                    outcome.digests["vault_manifest"] = row.vault_manifest_sha256
         except DeliveryRefused as refusal:
             if held is None:
                 step.keep_as_refused(source)
@@ -412,6 +436,7 @@ class Night:
             return
         self.outcome.ingested.append(row.delivery_id)
         quarantined = f", {row.rows_quarantined:,} quarantined" if row.rows_quarantined else ""
+        quarantined += f", {row.rows_objected:,} left out for objections" if row.rows_objected else ""
         vaulted = (
             f"{row.rows_vaulted:,} with identifiable items, in the vault"
             if row.rows_vaulted
@@ -460,14 +485,14 @@ class Night:
         that a critical rule refused, which a corrected contract may let through."""
         chosen = []
         for row in self.lake.deliveries():
-            if row.status == "superseded" or row.dataset != dataset:
+            if row.status in ("superseded", "withdrawn") or row.dataset != dataset:
                 continue
             bounds = parse_period(row.period).bounds
             if bounds is None or (bounds[0] <= last and first <= bounds[1]):
                 chosen.append(row)
         if dry_run:
             return chosen
-        step = Ingest(self.workspace, self.lake, self.keyring, self.officers, self.clock, self.progress)
+        step = self._ingest_step()
         for row in chosen:
             receipt = self.landing.receipt(row.delivery_id)
             if row.status == "refused":
@@ -484,7 +509,8 @@ class Night:
         text = canonical_json(
             {
                 "deliveries": [
-                    [row.delivery_id, row.status, row.contract_digest, row.superseded_by] for row in rows
+                    [row.delivery_id, row.status, row.contract_digest, row.superseded_by, row.items_digest]
+                    for row in rows
                 ],
                 "refused": [row.delivery_id for row in self.deliveries if row.status == "refused"],
                 "contracts": sorted(load_contracts()),
@@ -591,7 +617,7 @@ def begin(
         second_sink=second_sink(workspace.settings.second_audit_sink),
     )
     with private_by_default(), workspace.writer_lock():
-        yield Night(
+        night = Night(
             workspace,
             keyring,
             register,
@@ -602,6 +628,10 @@ def begin(
             say=say,
             progress=progress,
         )
+        # Before the lake is opened: a backup must not bring back what was destroyed.
+        night.tombstones = restored.at_start(workspace, keyring, night.landing, audit, clock, say=say)
+        night.landing = replace(night.landing, destroyed=frozenset(night.tombstones))
+        yield night
 
 
 # Manifests --------------------------------------------------------------------------------------------

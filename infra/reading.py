@@ -13,6 +13,7 @@ from typing import Protocol
 import polars as pl
 
 from infra.ahead import ahead
+from infra.objections import ObjectionList
 from infra.periods import Period
 from schemas.code_lists import code_list
 from schemas.contract import Contract
@@ -27,6 +28,7 @@ from schemas.loader import (
     select_contract,
 )
 from transforms.measure import add_counts, later_duplicates, whole_delivery_counts
+from transforms.objections import without
 from transforms.plan import ChunkPlan, ChunkResult, compile_plan
 from transforms.profile import Volumes, assemble_profile, readable_rows_rule
 from transforms.records import (
@@ -61,6 +63,7 @@ class Totals:
     rows_in: int = 0
     rows_kept: int = 0
     rows_vaulted: int = 0
+    rows_objected: int = 0
     counts: list[pl.DataFrame] = field(default_factory=list)
     quarantine: list[pl.DataFrame] = field(default_factory=list)
     providers: list[pl.DataFrame] = field(default_factory=list)
@@ -165,7 +168,13 @@ class Reading:
     """
 
     def __init__(
-        self, stream: Readable, dataset: str, period: Period, delivery_id: str, chunk_bytes: int
+        self,
+        stream: Readable,
+        dataset: str,
+        period: Period,
+        delivery_id: str,
+        chunk_bytes: int,
+        objections: ObjectionList | None = None,
     ) -> None:
         head = read_head(stream)
         self.dialect = sniff_dialect(head)
@@ -179,6 +188,7 @@ class Reading:
         self.totals = Totals()
         self._body = PutBack(head, stream)
         self._chunk_bytes = chunk_bytes
+        self._leaving = objections.leave_out(self.match.columns) if objections is not None else None
 
     def results(
         self, token_key: bytes, duplicates: Mapping[str, pl.Series] | None = None
@@ -190,8 +200,12 @@ class Reading:
         ]
         first_ordinal = 1
         for parsed in ahead(self._parsed(columns)):
+            # Before anything else looks at a record: whoever objected leaves.
+            leaves = self._leaving(parsed.frame) if self._leaving is not None else None
+            frame, positions, objected = without(parsed.frame, parsed.ordinals, leaves)
+            self.totals.rows_objected += objected
             result = self.plan.run(
-                parsed.frame, first_ordinal, token_key, positions=parsed.ordinals, duplicates=duplicates
+                frame, first_ordinal, token_key, positions=positions, duplicates=duplicates
             )
             self._add(result, parsed.rows, [first_ordinal + position for position, _ in parsed.broken])
             first_ordinal += parsed.rows

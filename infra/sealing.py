@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import pyrage
 
 from infra.files import storage_errors
-from schemas.errors import CannotOpen, KeyUnavailable, StorageFailed
+from schemas.errors import CannotOpen, DamagedContent, KeyUnavailable, StorageFailed
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -451,8 +451,8 @@ def _refuse_endless_header(first: bytes) -> None:
         raise _changed()
 
 
-def _changed() -> CannotOpen:
-    return CannotOpen(
+def _changed() -> DamagedContent:
+    return DamagedContent(
         "the sealed content was changed or cut short, or is no age file",
         next_step="ask the sender for the file again and compare its SHA-256",
     )

@@ -19,6 +19,7 @@ import polars as pl
 from infra import encrypted_parquet
 from infra.officers import ShareRole
 from infra.register_resealed import files_now, share_entry
+from infra.retention.tombstones import refuse_tombstoned
 from infra.sealing import SecretBytes, unseal
 from infra.shares import join
 from infra.signing import parse_canonical
@@ -47,6 +48,7 @@ def read_shares(
     :class:`CannotOpen` for another person's key.
     """
     manifest = read_manifest(folder, public_keys)
+    refuse_tombstoned(folder.parent, manifest["delivery_id"], public_keys)
     if role not in manifest["shares"]:
         raise IntegrityError(f"the vault {folder.name} holds no identifiable item, hence no shares")
     sealed = read_listed_file(folder, share_entry(folder, manifest, role, public_keys))
@@ -92,6 +94,7 @@ def open_with_shares(
     share is missing, :class:`UsageError` for an issuer or column that the delivery does not have.
     """
     manifest = read_manifest(folder, public_keys)
+    refuse_tombstoned(folder.parent, manifest["delivery_id"], public_keys)
     if not columns or RECORD_KEY in columns or len(set(columns)) != len(columns):
         raise UsageError("name each item to open once; the record key comes with them")
     if issuer not in manifest["keys"] or not set(columns) <= set(manifest["columns"]):

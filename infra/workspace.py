@@ -24,6 +24,7 @@ ZONES = (
     "lake",
     "published",
     "reviews",
+    "retention",
     "outbox",
     "audit",
     "keys",
@@ -44,6 +45,8 @@ class Agreement(Strict):
     starts: str
     ends: str
     retention_days: int
+    # Whether objections and opt-outs are honoured: not in the statutory flow, see infra/objections.py.
+    honour_opt_outs: bool = False
 
 
 class Settings(Strict):

@@ -68,9 +68,16 @@ class ForbiddenColumn(DeliveryRefused):
 
 
 class CannotOpen(DeliveryRefused):
-    """Wrong key, truncated or changed ciphertext."""
+    """No key of ours opens it, or the opener cannot tell a wrong key from damage."""
 
     code = "delivery.cannot_open"
+    exit_code = 12
+
+
+class DamagedContent(CannotOpen):
+    """It was cut short or changed, or is not what it says it is."""
+
+    code = "delivery.damaged"
     exit_code = 12
 
 

@@ -7,7 +7,22 @@ import sys
 
 import typer
 
-from flows.cli import audit, charting, data, keys, reading, release, review, running, vault, workspace
+from flows.cli import (
+    audit,
+    charting,
+    data,
+    incidents,
+    keys,
+    public_register,
+    reading,
+    release,
+    requests,
+    retention,
+    review,
+    running,
+    vault,
+    workspace,
+)
 from flows.cli.context import Context, workspace_from
 from infra.hardening import install_hooks, install_safe_logging, safe_traceback
 from schemas.errors import WardwatchError
@@ -34,7 +49,22 @@ def _options(
     context.obj = Context(workspace_from(folder))
 
 
-for module in (workspace, data, running, reading, charting, review, release, keys, vault, audit):
+for module in (
+    workspace,
+    data,
+    running,
+    reading,
+    charting,
+    review,
+    release,
+    keys,
+    vault,
+    audit,
+    incidents,
+    retention,
+    requests,
+    public_register,
+):
     module.register(app)
 
 

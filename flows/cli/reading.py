@@ -1,4 +1,4 @@
-"""``wardwatch query``, ``funnel``, ``indicators`` and ``incidents``: reading what is there."""
+"""``wardwatch query``, ``funnel`` and ``indicators``: reading what is there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import typer
 from flows.cli.context import audit_log, context_of, now, print_json
 from infra import publish
 from infra.compute import load_indicators
-from infra.curated_query import CuratedView, query_curated, query_published
+from infra.curated_query import CuratedView, query_published
 from infra.funnel_file import read_funnel_file, render_csv
-from infra.incidents import list_incidents, report_text
 from infra.keyring import Keyring
 from infra.lake import curated_view, reading
 from infra.purposes import require_purpose
+from infra.query_lockout import ask_curated
 from infra.workspace import Workspace
 from schemas.errors import UsageError, WorkspaceError
 from transforms.funnel import standardised_ratio
@@ -67,8 +67,14 @@ def _curated(workspace: Workspace, sql: str, purpose: str) -> pl.DataFrame:
             CuratedView(name, columns, "person_token" if has_person else None)
             for name, columns, has_person in curated_view(connection)
         ]
-        answer = query_curated(
-            connection, sql, views, purpose=purpose, audit=audit_log(workspace, ANALYST), today=now().date()
+        answer = ask_curated(
+            connection,
+            sql,
+            views,
+            purpose=purpose,
+            audit=audit_log(workspace, ANALYST),
+            incidents=workspace.zone("incidents"),
+            now=now(),
         )
     if answer.groups_withheld:
         typer.echo(f"{answer.groups_withheld} group(s) too small to show were left out", err=True)
@@ -130,18 +136,7 @@ def indicators(as_json: bool = typer.Option(False, "--json")) -> None:
         print(f"  denominator: {metadata.denominator}; excluded: {'; '.join(metadata.exclusions)}")
 
 
-def incidents(context: typer.Context, as_json: bool = typer.Option(False, "--json")) -> None:
-    """The register of incidents and near misses; it holds no personal information."""
-    workspace = context_of(context).open(quiet=as_json)
-    found = list_incidents(workspace.zone("incidents"))
-    if as_json:
-        print_json([{"id": i.id, "type": i.type.value, "raised": i.raised.isoformat()} for i in found])
-        return
-    print("\n\n".join(report_text(incident) for incident in found) if found else "no incidents")
-
-
 def register(app: typer.Typer) -> None:
     app.command("query")(query)
     app.command("funnel")(funnel)
     app.command("indicators")(indicators)
-    app.command("incidents")(incidents)

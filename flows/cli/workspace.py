@@ -20,7 +20,11 @@ from infra.officers import Officers
 from infra.provisioning import provision
 from infra.purposes import overdue_purposes
 from infra.receipts import safe_name
+from infra.register import Register
+from infra.retention.order import Held
+from infra.retention.schedule import overdue_lines
 from infra.workspace import Workspace
+from schemas.retention_policy import retention_policy
 
 
 def init(context: typer.Context) -> None:
@@ -37,8 +41,8 @@ def init(context: typer.Context) -> None:
 
 def _collect(workspace: Workspace, today: date) -> dict[str, Any]:
     keyring = Keyring.open(workspace.zone("keys"))
-    officers = Officers.load(workspace.zone("keys"), at=now())
-    landing = Landing(workspace.zone("landing"), keyring, officers, now)
+    register = Register.load(workspace.zone("keys"))
+    landing = Landing(workspace.zone("landing"), keyring, Officers.of(register, now()), now)
     rows = committed_deliveries(workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp"))
     known = {row.delivery_id for row in rows}
     last = last_manifest(workspace)
@@ -52,11 +56,8 @@ def _collect(workspace: Workspace, today: date) -> dict[str, Any]:
         for incident in list_incidents(workspace.zone("incidents"), only_open=True)
     ]
     wrong += [f"purpose {purpose.code}: its review is overdue" for purpose in overdue_purposes(today)]
-    wrong += [
-        f"{row.delivery_id}: its retention ended on {row.retain_until}"
-        for row in rows
-        if row.retain_until < today
-    ]
+    held = Held.look(workspace, keyring, landing, register, retention_policy(), rows)
+    wrong += overdue_lines(held.dues(today))
     return {
         "inbox": [
             {"name": safe_name(entry.path.name), "state": entry.state}

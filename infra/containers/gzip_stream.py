@@ -6,7 +6,7 @@ import zlib
 
 from infra.containers.limits import Limits, Meter
 from infra.containers.reading import Readable
-from schemas.errors import CannotOpen
+from schemas.errors import DamagedContent
 
 _BLOCK = 1 << 18
 
@@ -76,8 +76,8 @@ class GzipReader:
             self._fill()
 
 
-def _damaged() -> CannotOpen:
-    return CannotOpen(
+def _damaged() -> DamagedContent:
+    return DamagedContent(
         "the packed content is damaged, cut short or followed by something else",
         next_step="ask the sender for the file again and compare its SHA-256",
     )

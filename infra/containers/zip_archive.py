@@ -28,7 +28,7 @@ from infra.containers.control_file import MAX_BYTES as MAX_CONTROL_BYTES
 from infra.containers.control_file import Control, is_control, parse_control, sibling
 from infra.containers.limits import Limits, check_size
 from infra.containers.reading import Readable, Reopen, read_full
-from schemas.errors import CannotOpen, DeliveryRefused, UnsafeArchive
+from schemas.errors import DamagedContent, DeliveryRefused, UnsafeArchive
 
 _BLOCK = 1 << 18
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
@@ -42,8 +42,8 @@ _UNSIZED = 0xFFFFFFFF
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def _damaged() -> CannotOpen:
-    return CannotOpen(
+def _damaged() -> DamagedContent:
+    return DamagedContent(
         "the zip archive is damaged or cut short",
         next_step="ask the sender for the file again and compare its SHA-256",
     )

@@ -44,6 +44,7 @@ NAME = "NIC359603_HES_APC_202199.txt"
 NUL_ROWS = 30  # of the forty: most of them
 MEBIBYTE = 1 << 20
 REFUSED, FORBIDDEN, CANNOT_OPEN = "delivery.refused", "delivery.forbidden_column", "delivery.cannot_open"
+DAMAGED = "delivery.damaged"
 CONFLICT, UNSAFE, CRITICAL = "delivery.conflict", "delivery.unsafe_archive", "delivery.critical_rule"
 
 TYPED_BY_MISTAKE = "9991234560"  # a number of the test range, in places where names belong
@@ -236,7 +237,7 @@ BAD = [
         incident=IncidentType.WRONG_KEY,
     ),
     *(
-        Bad(f"cut {where}", make, 12, CANNOT_OPEN, incident=IncidentType.WRONG_KEY)
+        Bad(f"cut {where}", make, 12, DAMAGED, incident=IncidentType.DAMAGED_DELIVERY)
         for where, make in (
             ("in its header", lambda m: m.sealed()[:60]),
             ("behind its header", lambda m: m.sealed()[: _body(m.sealed())]),
@@ -246,16 +247,27 @@ BAD = [
         )
     ),
     *(
-        Bad(f"changed {where}", _flipped(at), 12, CANNOT_OPEN, incident=IncidentType.WRONG_KEY)
+        Bad(f"changed {where}", _flipped(at), 12, DAMAGED, incident=IncidentType.DAMAGED_DELIVERY)
         for where, at in (
-            ("in its header", lambda sealed: sealed.index(b"X25519") + 20),
             ("in its header's seal", lambda sealed: sealed.index(b"--- ") + 10),
             ("in its first chunk", lambda sealed: _body(sealed) + 40),
             ("in its last byte", lambda sealed: len(sealed) - 1),
         )
     ),
     Bad(
-        "bytes behind the end", lambda m: m.sealed() + b"x", 12, CANNOT_OPEN, incident=IncidentType.WRONG_KEY
+        "bytes behind the end",
+        lambda m: m.sealed() + b"x",
+        12,
+        DAMAGED,
+        incident=IncidentType.DAMAGED_DELIVERY,
+    ),
+    # Where the header says for whom it is sealed, damage looks like another key.
+    Bad(
+        "changed in its header",
+        _flipped(lambda sealed: sealed.index(b"X25519") + 20),
+        12,
+        CANNOT_OPEN,
+        incident=IncidentType.WRONG_KEY,
     ),
     Bad("sealed twice", lambda m: m.sealed(m.sealed()), 14, UNSAFE),
     # Form

@@ -18,7 +18,7 @@ import yaml
 from infra import publish
 from infra.incidents import list_incidents
 from infra.workspace import Workspace
-from tests.support import review_scenario
+from tests.support import retention_scenario, review_scenario
 from tests.support.convergence import published_result
 from tests.support.workspaces import EVENING, Clock, Extracts, drop, night, settle
 
@@ -142,6 +142,7 @@ def _after_office(workspace: Workspace) -> dict[str, str]:
 
 
 SCENARIOS = {
+    "retention": Scenario(retention_scenario.prepare, retention_scenario.work, retention_scenario.result),
     "review": Scenario(review_scenario.prepare, review_scenario.work, review_scenario.result),
     "office": Scenario(lambda _workspace, _plain: None, _office, _after_office),
     "night": Scenario(_prepare_night, _night, _after_night),

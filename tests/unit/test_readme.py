@@ -40,5 +40,5 @@ def test_every_command_of_the_readme_exists_and_every_command_is_in_it() -> None
     group = typer.main.get_command(app)
     commands = set(group.commands)  # type: ignore[attr-defined]
     table = README.split("| command | does |", 1)[1].split("\n\n", 1)[0]
-    named = {word.split()[0] for words in re.findall(r"`([a-z ]+)`", table) for word in [words]}
+    named = {word.split()[0] for words in re.findall(r"`([a-z -]+)`", table) for word in [words]}
     assert named == commands
