@@ -128,7 +128,9 @@ class IndicatorMetadata(Strict):
     exclusions: tuple[Text, ...]
     coding_breaks: tuple[CodingBreak, ...] = ()
     release: Literal["public", "internal"] = "public"
-    unit: Literal["proportion", "rate_per_1000", "rate_per_1000_bed_days", "standardised_ratio", "mean", "count"]
+    unit: Literal[
+        "proportion", "rate_per_1000", "rate_per_1000_bed_days", "standardised_ratio", "mean", "count"
+    ]
     interval_method: Literal["wilson", "binomial_exact", "poisson_exact", "byar", "none"]
     direction: Literal["higher_is_worse", "lower_is_worse", "neither"]
     owner: Text

@@ -192,6 +192,7 @@ def refuse(
         commit_point("review.refusal.after")
         step.reason_code = "refused"
         step.digests = {"request": request.sha256}
+    case.forget()
     return signed
 
 
@@ -227,6 +228,7 @@ def withdraw(
         commit_point("review.withdrawal.after")
         step.reason_code = "withdrawn"
         step.digests = {"request": request.sha256}
+    case.forget()
     return signed
 
 

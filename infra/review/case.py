@@ -4,11 +4,13 @@
 
     reviews/<case>/request.json          the request, signed by the requester
                    review-key.age        private half of the review's key pair, sealed to the pipeline
+                   cohort.age            the records that were found, sealed to the pipeline
                    approval-<digest>.json   an officer's approval; the name does not say whose
                    refusal.json withdrawal.json issue.json receipt.json emergency-review.json
     reviews/ledger/<request sha256>.json the approvals of this request are used up
 
-Every document is written once, under a name that nothing has yet; none is ever changed.
+Every document is written once, under a name that nothing has yet; none is ever changed. The two sealed files are
+removed when the case ends.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from infra.commit_points import commit_point
 from infra.files import make_folder, open_private, storage_errors, sync_folder
 from infra.review.documents import (
     CASE_ID,
@@ -44,6 +47,7 @@ ZONE = "reviews"
 LEDGER = "ledger"
 REQUEST = "request.json"
 REVIEW_KEY = "review-key.age"
+KEPT_COHORT = "cohort.age"
 APPROVAL = "approval-"
 REFUSAL = "refusal.json"
 WITHDRAWAL = "withdrawal.json"
@@ -55,9 +59,9 @@ PART = ".part"
 Kind = TypeVar("Kind", bound=Document)
 
 
-def read_small(path: Path) -> bytes | None:
+def read_small(path: Path, longest: int = LARGEST_DOCUMENT) -> bytes | None:
     """The content of a regular file of ours, None if there is none. Raises :class:`IntegrityError` for a link, a
-    device, or a file longer than any document."""
+    device, or a file longer than any of its kind."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -67,9 +71,9 @@ def read_small(path: Path) -> bytes | None:
     with os.fdopen(descriptor, "rb") as stream, storage_errors("a document's reader"):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise IntegrityError(f"{path.name} of a case is not a file")
-        content = stream.read(LARGEST_DOCUMENT + 1)
-    if len(content) > LARGEST_DOCUMENT:
-        raise IntegrityError(f"{path.name} of a case is longer than any document")
+        content = stream.read(longest + 1)
+    if len(content) > longest:
+        raise IntegrityError(f"{path.name} of a case is longer than it may be")
     return content
 
 
@@ -110,6 +114,16 @@ class Case:
         """Keep a document. Raises :class:`UsageError` if the case has one of this name already."""
         if not write_new(make_folder(self.folder) / name, content):
             raise UsageError(f"the case has {what} already")
+
+    def forget(self) -> None:
+        """Remove what only an open case needs: the private half of the review's key, without which released shares
+        open nothing, and the records that were found."""
+        with storage_errors(ZONE):
+            commit_point("review.key.before")
+            for name in (REVIEW_KEY, KEPT_COHORT):
+                (self.folder / name).unlink(missing_ok=True)
+            sync_folder(self.folder)
+            commit_point("review.key.after")
 
     def _one(self, name: str, kind: type[Kind]) -> Signed[Kind] | None:
         content = read_small(self.folder / name)

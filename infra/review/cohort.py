@@ -4,15 +4,15 @@ A question is a file of ``sql/cohorts``, one SELECT over the episodes and spells
 ``record_key``, ``person_token`` and ``record_date``. Its header declares a title, what it needs and its parameters.
 There is no other way to name records: nobody can ask for a person.
 
-Record keys and tokens stay in memory. What leaves is counts and one digest over the request's id and the sorted
-pairs of delivery and record key, so that two requests about the same records do not show the same digest.
+Record keys and tokens are in memory, or sealed (:mod:`infra.review.kept`). What leaves is counts and one digest over
+the request's id and the sorted records, so that two requests about the same records do not show the same digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -23,7 +23,7 @@ from infra.computation import bind_views, death_link
 from infra.compute import add_death_link, build_core, build_outcomes, single_select, spells_for_linkage
 from infra.engine import engine_errors
 from infra.keyring import Keyring
-from infra.lake import committed_deliveries, reading
+from infra.lake import CommittedDelivery, committed_deliveries, reading
 from infra.review.documents import CohortSummary, Predicate
 from infra.signing import canonical_json
 from infra.vault import folder_name, read_manifest
@@ -147,12 +147,12 @@ class Cohort:
         return self.frame["person_token"].n_unique() if self.frame.height else 0
 
     def digest(self, request_id: str) -> str:
-        """SHA-256 over the request's id and the sorted pairs (delivery, record key)."""
-        pairs = sorted(self.frame.select("delivery_id", "record_key").iter_rows())
+        """SHA-256 over the request's id and the sorted records, each with its delivery, key, person and date."""
+        rows = sorted(self.frame.select(list(SCHEMA)).iter_rows())
         document = {
             "kind": "case-review-cohort",
             "request": request_id,
-            "records": [list(pair) for pair in pairs],
+            "records": [[*row[:3], row[3].isoformat()] for row in rows],
         }
         return hashlib.sha256(canonical_json(document)).hexdigest()
 
@@ -163,24 +163,42 @@ class Cohort:
         return f"Cohort({self.records} records)"
 
 
-def find_cohort(
-    workspace: Workspace, keyring: Keyring, predicate: Predicate, recipient: str, policy: ReviewPolicy
-) -> Cohort:
-    """Ask the question of ``predicate`` of everything that is in the lake now.
+def checked_question(
+    predicate: Predicate, recipient: str, policy: ReviewPolicy
+) -> tuple[Question, dict[str, str | date]]:
+    """The question of ``predicate`` and its parameters as the engine takes them.
 
-    Raises :class:`NotPermitted` (``predicate_changed``, ``another_provider``, ``period_too_long``),
-    :class:`UsageError` and what lake and engine raise.
+    Raises :class:`NotPermitted` (``predicate_changed``) if its file is another now, and what
+    :func:`checked_parameters` raises.
     """
     question = load_question(predicate.name)
     if question.sha256 != predicate.sha256:
         raise NotPermitted(
             "the cohort's question is not the one that was approved", reason_code="predicate_changed"
         )
-    parameters = checked_parameters(question, predicate.parameters, recipient, policy)
+    return question, checked_parameters(question, predicate.parameters, recipient, policy)
+
+
+def deliveries_of(workspace: Workspace, keyring: Keyring) -> list[CommittedDelivery]:
+    """The delivery rows of the lake now."""
+    return committed_deliveries(workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp"))
+
+
+def find_cohort(
+    workspace: Workspace,
+    keyring: Keyring,
+    deliveries: Iterable[CommittedDelivery],
+    predicate: Predicate,
+    recipient: str,
+    policy: ReviewPolicy,
+) -> Cohort:
+    """Ask the question of ``predicate`` of all ``deliveries`` in use.
+
+    Raises what :func:`checked_question` raises, :class:`UsageError` and what lake and engine raise.
+    """
+    question, parameters = checked_question(predicate, recipient, policy)
     lake, key = workspace.zone("lake"), keyring.lake_metadata_key
-    current = [
-        row for row in committed_deliveries(lake, key, workspace.zone("tmp")) if row.status == "current"
-    ]
+    current = [row for row in deliveries if row.status == "current"]
     if not any(row.dataset == "hes_apc" for row in current):
         raise UsageError("no admitted patient care is in use, so there is no cohort")
     with reading(
@@ -224,7 +242,7 @@ _IN_WHICH_DELIVERY = """
 
 def summary(
     workspace: Workspace,
-    keyring: Keyring,
+    all_deliveries: Iterable[CommittedDelivery],
     cohort: Cohort,
     request_id: str,
     recipient: str,
@@ -235,15 +253,12 @@ def summary(
 
     Raises :class:`IntegrityError` if the vault of a delivery is not the one that the delivery's row names.
     """
-    rows = {
-        row.delivery_id: row
-        for row in committed_deliveries(
-            workspace.zone("lake"), keyring.lake_metadata_key, workspace.zone("tmp")
-        )
-    }
+    rows = {row.delivery_id: row for row in all_deliveries if row.status == "current"}
     deliveries = []
     for delivery_id in cohort.frame["delivery_id"].unique().sort().to_list():
-        row = rows[delivery_id]
+        row = rows.get(delivery_id)
+        if row is None:
+            raise IntegrityError("a record of the cohort is of a delivery that is not in use")
         folder = folder_name(delivery_id, row.generation)
         place = workspace.zone("vault") / folder
         content = (place / "manifest.json").read_bytes() if place.is_dir() else b""

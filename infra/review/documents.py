@@ -154,6 +154,7 @@ class Request(Document):
     items: tuple[Code, ...] = Field(min_length=1)
     predicate: Predicate
     cohort: CohortSummary
+    lake_state: Sha256
     necessity: Necessity
     acknowledged: Acknowledged
     max_rows: int = Field(ge=1, le=10**6)

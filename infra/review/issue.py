@@ -1,12 +1,13 @@
 """Issue: from two approvals to one sealed file in the outbox, or to nothing.
 
 The order is the promise. Intent in the audit log on every sink; all rules again, at this moment; the approvals used
-up, durably; the cohort found anew and compared with the digest that was signed; the shares joined; exactly the named
-parts opened; the list chosen, looked through, padded and sealed to the hospital's key; written beside, made durable,
-put in place by one step; the result in the audit log. Plaintext exists in this process's memory and nowhere else.
+up, durably; the cohort, as it was kept or found anew, compared with the digest that was signed; the shares joined;
+exactly the named parts opened; the list chosen, looked through, padded and sealed to the hospital's key; written
+beside, made durable, put in place by one step; the result in the audit log. Plaintext exists in this process's memory
+and nowhere else.
 
 Any failure leaves nothing in the outbox, and its reason in the audit log. After the approvals were used up a failure
-also destroys the private half of the review's key, so that the released shares open nothing any more.
+also finds the private half of the review's key destroyed, so that the released shares open nothing any more.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from infra.review.approval import check_manifest, released_shares
 from infra.review.audited import audited
 from infra.review.case import (
     ISSUE,
+    KEPT_COHORT,
     LEDGER,
     PART,
     REQUEST,
@@ -44,8 +46,8 @@ from infra.review.case import (
     folders,
     open_case,
 )
-from infra.review.cohort import Cohort, find_cohort, summary
-from infra.review.documents import Approval, IssueRecord, Request, Signed, moment_of, sign, stamp
+from infra.review.cohort import Cohort, checked_question, deliveries_of, find_cohort, summary
+from infra.review.documents import Approval, IssueRecord, Request, Signed, sign, stamp
 from infra.review.envelope import seal_to_hospital
 from infra.review.hospital_list import (
     EXTENSION,
@@ -59,6 +61,7 @@ from infra.review.hospital_list import (
     record_name,
     system_random,
 )
+from infra.review.kept import forget_ended, lake_state, open_cohort, sealed_cohort
 from infra.review.permission import (
     Rules,
     check_pair,
@@ -146,18 +149,12 @@ def one_at_a_time(reviews: Path) -> Iterator[None]:
 
 def sweep(workspace: Workspace, keyring: Keyring, audit: AuditLog, now: datetime) -> int:
     """Remove what killed runs left: files of the outbox that no signed issue record vouches for (each is audited),
-    the keys of reviews that were used up or are over, and unfinished files.
+    what cases that are over have no use for (:func:`~infra.review.kept.forget_ended`), and unfinished files.
 
     Only for whoever holds :func:`one_at_a_time`. Returns the number of files taken out of the outbox.
     """
     reviews = workspace.zone(ZONE)
-    for case in cases(reviews):
-        key, request = case.folder / REVIEW_KEY, case.request()
-        over = now >= moment_of(request.document.expires)
-        if key.exists() and (over or case.spending(request.sha256) is not None):
-            with storage_errors(ZONE):
-                key.unlink(missing_ok=True)
-                sync_folder(case.folder)
+    forget_ended(reviews, now)
     for folder in (*folders(reviews), reviews / LEDGER):
         _sweep_unfinished(folder)
     outbox, removed = workspace.zone(OUTBOX), 0
@@ -194,7 +191,7 @@ def _sweep_unfinished(folder: Path) -> None:
     """What a killed process left unfinished in ``folder``; what is younger than an hour may still be written."""
     left = [*folder.glob(f"*{PART}")]
     if folder.name != LEDGER and not (folder / REQUEST).exists():
-        left.append(folder / REVIEW_KEY)
+        left += [folder / REVIEW_KEY, folder / KEPT_COHORT]
     for path in left:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > OLD_SECONDS:
@@ -236,8 +233,9 @@ class _Run:
     def issue(self) -> Signed[IssueRecord]:
         request, pair = self._permitted()
         asked, policy = request.document, self._rules.policy
+        sealed_records = sealed_cohort(self._case)
         secret = self._spend(request, pair)
-        cohort = self._same_cohort(request)
+        cohort = self._same_cohort(request, sealed_records)
         chosen = self._chosen(request, pair, cohort, secret)
         del secret
         if not chosen.numbers:
@@ -312,7 +310,7 @@ class _Run:
                 )
             return self._review_key()
         finally:
-            self._destroy_review_key()
+            self._case.forget()
 
     def _review_key(self) -> SecretText:
         try:
@@ -323,24 +321,23 @@ class _Run:
             ) from None
         return SecretText(unseal(sealed, self._keyring.landing_recovery_identities).decode("ascii"))
 
-    def _destroy_review_key(self) -> None:
-        with storage_errors(ZONE):
-            commit_point("review.key.before")
-            (self._case.folder / REVIEW_KEY).unlink(missing_ok=True)
-            sync_folder(self._case.folder)
-            commit_point("review.key.after")
-
     # Opening
 
-    def _same_cohort(self, request: Signed[Request]) -> Cohort:
-        """The cohort as it is now, if it is the one that was signed."""
-        asked = request.document
-        cohort = find_cohort(
-            self._workspace, self._keyring, asked.predicate, asked.recipient, self._rules.policy
-        )
+    def _same_cohort(self, request: Signed[Request], sealed_records: bytes | None) -> Cohort:
+        """The cohort, if it is the one that was signed: as it was kept while the lake is what it was, else as it is
+        found now. Of both the same is asked."""
+        asked, policy = request.document, self._rules.policy
+        checked_question(asked.predicate, asked.recipient, policy)
+        deliveries = deliveries_of(self._workspace, self._keyring)
+        if sealed_records is not None and lake_state(deliveries) == asked.lake_state:
+            cohort = open_cohort(sealed_records, asked.id, self._keyring)
+        else:
+            cohort = find_cohort(
+                self._workspace, self._keyring, deliveries, asked.predicate, asked.recipient, policy
+            )
         found = summary(
             self._workspace,
-            self._keyring,
+            deliveries,
             cohort,
             asked.id,
             asked.recipient,

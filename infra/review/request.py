@@ -2,7 +2,8 @@
 
 Making one finds the cohort, writes down its digest and counts, and makes the key pair of this review. The private
 half of that pair is sealed to the pipeline and waits in the case's folder: both officers' shares will be sealed to its
-public half, so that only the pipeline, and only with both approvals in hand, can join them.
+public half, so that only the pipeline, and only with both approvals in hand, can join them. The records that were
+found wait there as well, sealed in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from infra.files import make_folder, write_atomic
 from infra.keyring import Keyring
 from infra.review.audited import audited
 from infra.review.case import REQUEST, REVIEW_KEY, ZONE, Case
-from infra.review.cohort import find_cohort, load_question, summary
+from infra.review.cohort import Cohort, deliveries_of, find_cohort, load_question, summary
 from infra.review.documents import (
     Acknowledged,
     Predicate,
@@ -29,6 +30,7 @@ from infra.review.documents import (
     stamp,
     write,
 )
+from infra.review.kept import keep, lake_state
 from infra.review.permission import Rules, check_request, policy_digest
 from infra.sealing import new_identity, seal
 from infra.signing import SigningKey
@@ -77,7 +79,9 @@ def make_request(
     case = case_code(request_id)
     purpose = "break_glass" if wish.emergency else "case_review"
     with audited(audit, "review.request", case, purpose) as step:
-        signed, secret = _written(workspace, wish, request_id, person, signing_key, keyring, rules, now)
+        signed, secret, cohort = _written(
+            workspace, wish, request_id, person, signing_key, keyring, rules, now
+        )
         check_request(signed, rules, now)
         folder = make_folder(workspace.zone(ZONE))
         found = Case(folder, case)
@@ -85,6 +89,7 @@ def make_request(
             make_folder(found.folder) / REVIEW_KEY,
             seal(str.encode(secret), keyring.landing_recovery_recipient),
         )
+        keep(found.folder, request_id, cohort, keyring)
         commit_point("review.request.before")
         found.put(REQUEST, signed.content, "a request")
         commit_point("review.request.after")
@@ -111,7 +116,7 @@ def _written(
     keyring: Keyring,
     rules: Rules,
     now: datetime,
-) -> tuple[Signed[Request], str]:
+) -> tuple[Signed[Request], str, Cohort]:
     policy = rules.policy
     if set(wish.items) - {item.value for item in policy.emittable_items}:
         raise NotPermitted(
@@ -123,7 +128,10 @@ def _written(
         "parameters": dict(wish.parameters),
     }
     key = rules.register.hospital(wish.recipient, now)
-    cohort = find_cohort(workspace, keyring, Predicate.model_validate(predicate), wish.recipient, policy)
+    deliveries = deliveries_of(workspace, keyring)
+    cohort = find_cohort(
+        workspace, keyring, deliveries, Predicate.model_validate(predicate), wish.recipient, policy
+    )
     longest = (
         timedelta(hours=policy.limit("emergency_hours"))
         if wish.emergency
@@ -147,13 +155,14 @@ def _written(
         predicate=predicate,
         cohort=summary(
             workspace,
-            keyring,
+            deliveries,
             cohort,
             request_id,
             wish.recipient,
             wish.items,
             keyring.signers("manifest_signing"),
         ),
+        lake_state=lake_state(deliveries),
         necessity=dict(wish.necessity),
         acknowledged=Acknowledged(few_patients=wish.acknowledge_few, more_than_the_cap=wish.acknowledge_many),
         max_rows=wish.max_rows or policy.limit("most_rows" if wish.acknowledge_many else "row_cap"),
@@ -164,4 +173,4 @@ def _written(
         register_digest=rules.register.digest,
         review_recipient=public,
     )
-    return sign(request, signing_key), secret
+    return sign(request, signing_key), secret, cohort

@@ -1,8 +1,8 @@
 """``python -m tests.security.mutants``: shows that each attack's test fails once its guard is switched off.
 
 The files of ``guards/`` list, for attacks of COVERAGE.md, a guard in the code (``file`` and the text ``find``, which
-occurs once), what stands there when it is switched off (``replace``), and the ``tests`` that must then fail. Each mutant
-is made in a copy of the project; the project itself is never touched.
+occurs once), what stands there when it is switched off (``replace``), and the ``tests`` that must then fail. Each
+mutant is made in a copy of the project; the project itself is never touched.
 
 A mutant is *killed* if pytest reports failed tests. It *survives* if they pass, and it is *stale* if the text is not
 found once, or if the tests could not be collected: both are reasons to fail.

@@ -311,7 +311,16 @@ def test_sites_are_compared_with_each_other() -> None:
             ("shmi", "v1", "2023-24", provider, f"site: {provider}01", observed, 1000.0, 100.0)
             for provider, observed in [("RAA", 100.0), ("RBB", 96.0), ("RCC", 104.0), ("RDD", 170.0)]
         ],
-        schema=["indicator", "version", "period", "provider", "stratum", "numerator", "denominator", "expected"],
+        schema=[
+            "indicator",
+            "version",
+            "period",
+            "provider",
+            "stratum",
+            "numerator",
+            "denominator",
+            "expected",
+        ],
         orient="row",
     )
 

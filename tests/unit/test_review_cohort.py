@@ -198,9 +198,9 @@ def test_a_cohort_covers_a_year_at_most(since: str, until: str, allowed: bool) -
         assert caught.value.reason_code == "period_too_long"
 
 
-def records(*rows: tuple[str, str]) -> Cohort:
+def records(*rows: tuple[str, str], person: str = "p", day: date = date(2026, 3, 1)) -> Cohort:
     """Of (delivery, key), each another person."""
-    frame = [(delivery, key, f"p{n}", date(2026, 3, 1)) for n, (delivery, key) in enumerate(rows)]
+    frame = [(delivery, key, f"{person} of {key}", day) for delivery, key in rows]
     return Cohort(pl.DataFrame(frame, schema=SCHEMA, orient="row"))
 
 
@@ -217,8 +217,10 @@ def test_the_digest_is_of_the_records_whatever_their_order() -> None:
         records(("d", "1"), ("d", "3")),
         records(("d", "1"), ("e", "2")),
         records(("d", "12")),
+        records(("d", "1"), ("d", "2"), person="another"),
+        records(("d", "1"), ("d", "2"), day=date(2026, 3, 2)),
     ],
-    ids=["one less", "another", "another delivery", "run together"],
+    ids=["one less", "another", "another delivery", "run together", "another person", "another day"],
 )
 def test_other_records_have_another_digest(other: Cohort) -> None:
     """Attacks 53 and 54."""
