@@ -61,6 +61,7 @@ DIRECTIONS = {
     "higher_is_worse": "lower_is_better",
     "lower_is_worse": "higher_is_better",
     "neither": "neutral",
+    "context": "context",
 }
 ON_MORTALITY_MODELS = ("shmi", "mortality_cusum")
 BRIDGE_COLUMNS = "old_person_token VARCHAR, person_token VARCHAR"

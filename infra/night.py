@@ -48,7 +48,7 @@ from infra.review.permission import rules_of
 from infra.review.receipt import raise_overdue
 from infra.signing import canonical_json
 from infra.vault import folder_name
-from infra.workspace import Workspace
+from infra.workspace import Agreement, Workspace
 from schemas.errors import (
     AuditUnavailable,
     DeliveryRefused,
@@ -345,6 +345,11 @@ class Night:
                 "the data sharing agreement of this workspace is not in force today",
                 next_step="renew the agreement and its dates in settings.yaml",
             )
+        if not _covers(agreement, parse_period(found.period)):
+            raise DeliveryRefused(
+                "the data are of a period that the data sharing agreement of this workspace does not cover",
+                next_step="tell the sender; the period covered is data_from to data_until in settings.yaml",
+            )
         return Decision(
             dataset=found.dataset,
             period=found.period,
@@ -632,6 +637,15 @@ def begin(
         night.tombstones = restored.at_start(workspace, keyring, night.landing, audit, clock, say=say)
         night.landing = replace(night.landing, destroyed=frozenset(night.tombstones))
         yield night
+
+
+def _covers(agreement: Agreement, period: Period) -> bool:
+    """Whether the data of a delivery lie in the period of the agreement, by what its name states."""
+    if period.bounds is None:
+        return True
+    first, last = period.bounds[0], period.data_until or period.bounds[1]
+    starts = not agreement.data_from or date.fromisoformat(agreement.data_from) <= first
+    return starts and (not agreement.data_until or last <= date.fromisoformat(agreement.data_until))
 
 
 # Manifests --------------------------------------------------------------------------------------------

@@ -45,6 +45,9 @@ class Agreement(Strict):
     starts: str
     ends: str
     retention_days: int
+    # First and last day of the data that it covers, "" where it names none. Snapshots hold their whole history.
+    data_from: str = ""
+    data_until: str = ""
     # Whether objections and opt-outs are honoured: not in the statutory flow, see infra/objections.py.
     honour_opt_outs: bool = False
 

@@ -113,7 +113,7 @@ class IndicatorMetadata(Strict):
 
     ``description`` says what it measures, ``what_it_is_not`` how it must not be read, ``coding_breaks`` from
     when on its series cannot be compared with what was before. ``direction`` says which way is worse
-    (``neither``: both sides ask a question); ``owner`` is a role, never a person. ``disclosure_dataset`` names
+    (``neither``: both sides ask a question; ``context``: none does); ``owner`` is a role, never a person. ``disclosure_dataset`` names
     the suppression rule for its counts; one whose ``release`` is internal never gets into a public set.
     """
 
@@ -132,7 +132,7 @@ class IndicatorMetadata(Strict):
         "proportion", "rate_per_1000", "rate_per_1000_bed_days", "standardised_ratio", "mean", "count"
     ]
     interval_method: Literal["wilson", "binomial_exact", "poisson_exact", "byar", "none"]
-    direction: Literal["higher_is_worse", "lower_is_worse", "neither"]
+    direction: Literal["higher_is_worse", "lower_is_worse", "neither", "context"]
     owner: Text
     status: Literal["published", "reconstructed"]
     source: Text

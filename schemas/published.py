@@ -24,7 +24,7 @@ MARKING_COLUMN = "protective_marking"
 TOTAL_STRATUM = "all"
 
 MEASURES = ("proportion", "standardised_ratio", "rate", "ratio_of_counts", "count")
-DIRECTIONS = ("lower_is_better", "higher_is_better", "neutral")
+DIRECTIONS = ("lower_is_better", "higher_is_better", "neutral", "context")
 SIGNIFICANT_DIGITS = 10
 """Published decimals are rounded to this many digits: sums over threads may differ in the last bits between
 two runs over the same data, and the files of two runs must not."""

@@ -368,8 +368,8 @@ def _confidence(usable: pl.DataFrame, funnel: Funnel, level: float) -> Interval:
 
 
 def _alert_levels(usable: pl.DataFrame, funnel: Funnel) -> list[str | None]:
-    above_asks = (usable["direction"] != "higher_is_better").to_numpy()
-    below_asks = (usable["direction"] != "lower_is_better").to_numpy()
+    above_asks = (~usable["direction"].is_in(["higher_is_better", "context"])).to_numpy()
+    below_asks = (~usable["direction"].is_in(["lower_is_better", "context"])).to_numpy()
     two, three = normal_deviate(LEVEL_95), normal_deviate(LEVEL_998)
     levels: list[str | None] = []
     for z, seen, size, above, below in zip(
@@ -434,7 +434,8 @@ def _note() -> pl.Expr:
     """Why a value beyond its limits is not flagged."""
     above = pl.col("side") == ABOVE
     direction = pl.col("direction").fill_null("lower_is_better")
-    silent = pl.when(above).then(direction == "higher_is_better").otherwise(direction == "lower_is_better")
+    better = pl.when(above).then(pl.lit("higher_is_better")).otherwise(pl.lit("lower_is_better"))
+    silent = (direction == better) | (direction == "context")
     return (
         pl.when(pl.col("side").is_null() | pl.col("alert").is_not_null())
         .then(pl.lit(None, dtype=pl.String))

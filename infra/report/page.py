@@ -31,6 +31,7 @@ DIRECTION_WORDS = {
     "lower_is_better": "a high value raises the question",
     "higher_is_better": "a low value raises the question",
     "neutral": "either side raises the question",
+    "context": "read beside other indicators; raises no question by itself",
 }
 SIZE_WORDS = {
     "standardised_ratio": "Expected number",

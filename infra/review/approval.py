@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,6 +23,7 @@ from infra.audit import AuditLog
 from infra.commit_points import commit_point
 from infra.review.audited import audited
 from infra.review.case import APPROVAL, REFUSAL, WITHDRAWAL, Case
+from infra.review.cohort import check_manifest
 from infra.review.documents import Approval, Refusal, Request, Signed, Withdrawal, parse, sign, stamp, write
 from infra.review.permission import (
     SIDES,
@@ -36,7 +36,6 @@ from infra.review.permission import (
 from infra.review.standing import require_state
 from infra.sealing import SecretBytes, seal, unseal
 from infra.signing import SigningKey, canonical_json, parse_canonical
-from infra.vault import MANIFEST_FILE
 from infra.vault_opening import Shares, read_shares, shares_for
 from schemas.errors import AuditUnavailable, CannotOpen, IntegrityError, NotPermitted
 from schemas.review_policy import Side
@@ -100,16 +99,6 @@ def approve(
         shares=base64.b64encode(sealed).decode(),
     )
     return sign(approval, signing_key)
-
-
-def check_manifest(folder: Path, expected: str) -> None:
-    """That the vault in ``folder`` is the one that the request names. Raises :class:`IntegrityError`."""
-    try:
-        content = (folder / MANIFEST_FILE).read_bytes()
-    except OSError:
-        raise IntegrityError(f"the vault {folder.name} has no readable manifest") from None
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise IntegrityError(f"the vault {folder.name} is not the one that the request is about")
 
 
 def hand_in(case: Case, content: bytes, *, rules: Rules, audit: AuditLog, now: datetime) -> Signed[Approval]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -26,7 +27,7 @@ from infra.keyring import Keyring
 from infra.lake import CommittedDelivery, committed_deliveries, reading
 from infra.review.documents import CohortSummary, Predicate
 from infra.signing import canonical_json
-from infra.vault import folder_name, read_manifest
+from infra.vault import MANIFEST_FILE, folder_name, read_manifest
 from infra.workspace import Workspace
 from schemas.contract import Item
 from schemas.errors import ContractDefinitionError, IntegrityError, NotPermitted, UsageError
@@ -240,6 +241,16 @@ _IN_WHICH_DELIVERY = """
 """
 
 
+def check_manifest(folder: Path, expected: str) -> None:
+    """That the vault in ``folder`` is the one that a delivery or request names (by SHA-256). Raises :class:`IntegrityError`."""
+    try:
+        content = (folder / MANIFEST_FILE).read_bytes()
+    except OSError:
+        raise IntegrityError(f"the vault {folder.name} has no readable manifest") from None
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise IntegrityError(f"the vault {folder.name} is not the one that was committed and asked about")
+
+
 def summary(
     workspace: Workspace,
     all_deliveries: Iterable[CommittedDelivery],
@@ -261,9 +272,7 @@ def summary(
             raise IntegrityError("a record of the cohort is of a delivery that is not in use")
         folder = folder_name(delivery_id, row.generation)
         place = workspace.zone("vault") / folder
-        content = (place / "manifest.json").read_bytes() if place.is_dir() else b""
-        if hashlib.sha256(content).hexdigest() != row.vault_manifest_sha256:
-            raise IntegrityError(f"the vault {folder} is not the one that its delivery was committed with")
+        check_manifest(place, row.vault_manifest_sha256)
         manifest = read_manifest(place, signers)
         deliveries.append(
             {

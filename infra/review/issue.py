@@ -31,7 +31,7 @@ from infra.incidents import IncidentType, raise_incident
 from infra.keyring import Keyring
 from infra.register import Register
 from infra.review import break_glass, ledger
-from infra.review.approval import check_manifest, released_shares
+from infra.review.approval import released_shares
 from infra.review.audited import audited
 from infra.review.case import (
     ISSUE,
@@ -46,7 +46,7 @@ from infra.review.case import (
     folders,
     open_case,
 )
-from infra.review.cohort import Cohort, checked_question, deliveries_of, find_cohort, summary
+from infra.review.cohort import Cohort, check_manifest, checked_question, deliveries_of, find_cohort, summary
 from infra.review.documents import Approval, IssueRecord, Request, Signed, sign, stamp
 from infra.review.envelope import seal_to_hospital
 from infra.review.hospital_list import (

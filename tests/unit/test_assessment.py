@@ -329,3 +329,18 @@ def test_sites_are_compared_with_each_other() -> None:
 
     assert together["z"].to_list() == alone["z"].to_list()
     assert together["stratum"].to_list() == sites["stratum"].to_list()
+
+
+def test_what_is_context_raises_no_question_on_either_side() -> None:
+    rates = pl.DataFrame(
+        [("depth", "v1", "2023-24", f"R{n:02d}", "all", 100.0 + 300.0 * (n == 3), 1000.0) for n in range(12)],
+        schema=["indicator", "version", "period", "provider", "stratum", "numerator", "denominator"],
+        orient="row",
+    )
+    asked = {
+        direction: assess(rates.with_columns(pl.lit(direction).alias("direction")))["alert"]
+        .drop_nulls()
+        .len()
+        for direction in ("neutral", "context")
+    }
+    assert asked == {"neutral": 1, "context": 0}
