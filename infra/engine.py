@@ -115,7 +115,8 @@ def open_engine(
     close; the key exists in memory only, so what a killed process leaves there is unreadable. Raises
     :class:`WorkspaceError` if an extension is missing or if temporary files turn out readable.
     """
-    spill_folder = make_folder(temp_folder) / f"{SPILL_FOLDER}-{os.getpid()}-{next(_connection_numbers)}"
+    sweep_spill(make_folder(temp_folder))
+    spill_folder = temp_folder / f"{SPILL_FOLDER}-{os.getpid()}-{next(_connection_numbers)}"
     with engine_errors("opening the engine"):
         connection = duckdb.connect(
             ":memory:",

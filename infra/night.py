@@ -40,7 +40,7 @@ from infra.publish import Publication
 from infra.purposes import require_purpose
 from infra.reading import checked_header, partyears, refuse_forbidden
 from infra.receipts import Digest, Receipt, safe_name
-from infra.register import Register
+from infra.register import Register, account_for_killed
 from infra.retention import restored
 from infra.retention.schedule import retain_until
 from infra.retention.tombstones import Tombstones
@@ -622,6 +622,7 @@ def begin(
         second_sink=second_sink(workspace.settings.second_audit_sink),
     )
     with private_by_default(), workspace.writer_lock():
+        account_for_killed(workspace.zone("keys"), audit)
         night = Night(
             workspace,
             keyring,

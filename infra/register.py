@@ -420,6 +420,14 @@ def add_entry(keys_folder: Path, signed: SignedEntry, *, now: datetime, audit: A
         return grown
 
 
+def account_for_killed(keys_folder: Path, audit: AuditLog) -> None:
+    """Write the audit line that a killed :func:`add_entry` did not come to."""
+    folder = make_folder(keys_folder / REGISTER)
+    with _alone(folder):
+        register = Register.load(keys_folder)
+        audit.close_unfinished(["register"], lambda intent: _what_became_of(intent, register))
+
+
 def refuse_stale(signed: SignedEntry, now: datetime) -> None:
     """Raise :class:`NotPermitted` (``stale``) for an entry made more than 14 days before ``now``, or after it."""
     if not now - OLDEST_ENTRY <= signed.at <= now + CLOCK_AHEAD:

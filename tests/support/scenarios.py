@@ -17,10 +17,11 @@ import yaml
 
 from infra import publish
 from infra.incidents import list_incidents
+from infra.sealing import seal
 from infra.workspace import Workspace
 from tests.support import retention_scenario, review_scenario
 from tests.support.convergence import published_result
-from tests.support.workspaces import EVENING, Clock, Extracts, drop, night, settle
+from tests.support.workspaces import EVENING, Clock, Extracts, drop, night, recipient, settle
 
 # After the landing windows of the first night's deliveries have ended.
 SECOND_NIGHT = EVENING + timedelta(days=40)
@@ -47,6 +48,11 @@ def _prepare_night(workspace: Workspace, plain: Extracts) -> None:
     deaths = plain.one("CIVIL_DEATHS").read_text(encoding="utf-8").splitlines(keepends=True)
     put(workspace, "NIC359603_CIVIL_DEATHS_20230515.csv", "".join(deaths[:-1]))
     put(workspace, "NIC359603_HES_OP_202299.txt", "ATTENDKEY,TOKEN_PERSON_ID,SURNAME\n1,2,3\n")
+    # A list that this agreement does not honour is taken all the same, for the day on which it does.
+    list_of_one = f"PERSON_ID\n{'A' * 32}\n".encode()
+    path = workspace.zone("inbox") / "OBJECTIONS.csv.age"
+    path.write_bytes(seal(list_of_one, recipient(workspace)))
+    settle(path, SECOND_NIGHT)
 
 
 def _night(workspace: Workspace, moment: datetime) -> None:
@@ -95,11 +101,12 @@ def _office(workspace: Workspace, moment: datetime) -> None:
     from infra.audit import AuditLog
     from infra.keyring import Keyring
     from infra.officers import IDENTITY_FILE, SIGNING_FILE, load_identity, load_signing_key
-    from infra.register import Register, add_entry
+    from infra.register import Register, account_for_killed, add_entry
     from infra.register_resealing import Zones, reseal, take
 
     keys, officers = workspace.zone("keys"), workspace.zone("officers")
     audit = AuditLog(workspace.zone("audit"), lambda: moment, "demo-iao", "iao")
+    account_for_killed(keys, audit)
     register = Register.load(keys)
     if register.person("demo-auditor", moment).trained_on != SECOND_NIGHT.date():
         day = SECOND_NIGHT.date().isoformat()
@@ -141,16 +148,17 @@ def _after_office(workspace: Workspace) -> dict[str, str]:
     return {"trained": str(trained), **opened}
 
 
+# The first that reaches a commit point is the one that is killed there.
 SCENARIOS = {
-    "retention": Scenario(retention_scenario.prepare, retention_scenario.work, retention_scenario.result),
-    "review": Scenario(review_scenario.prepare, review_scenario.work, review_scenario.result),
-    "office": Scenario(lambda _workspace, _plain: None, _office, _after_office),
     "night": Scenario(_prepare_night, _night, _after_night),
     "release": Scenario(
         lambda _workspace, _plain: None,
         _release,
         lambda w: published_result(w.zone("published") / publish.PUBLIC),
     ),
+    "office": Scenario(lambda _workspace, _plain: None, _office, _after_office),
+    "review": Scenario(review_scenario.prepare, review_scenario.work, review_scenario.result),
+    "retention": Scenario(retention_scenario.prepare, retention_scenario.work, retention_scenario.result),
 }
 
 

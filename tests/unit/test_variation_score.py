@@ -12,8 +12,8 @@ from transforms.assessment import ASSESSMENT
 VIEW = next(view for view in declaration().views if view.name == "variation_score")
 
 
-def scores(*rows: dict[str, object]) -> dict[str, dict[str, object]]:
-    """Provider to its row of the view, over an assessment table with these rows."""
+def scores(*rows: dict[str, object], context: tuple[str, ...] = ()) -> dict[str, dict[str, object]]:
+    """Provider to its row of the view, over an assessment table with these rows. ``context``: indicators that are."""
     usual = {
         "version": "v1",
         "period": "2019-20",
@@ -24,6 +24,10 @@ def scores(*rows: dict[str, object]) -> dict[str, dict[str, object]]:
     frame = pl.DataFrame([usual | row for row in rows], schema=ASSESSMENT)
     with duckdb.connect(":memory:", config={"python_enable_replacements": "false"}) as connection:
         connection.register("assessment", frame)
+        names = frame["indicator"].unique().sort()
+        directions = ["context" if name in context else "lower_is_better" for name in names]
+        indicators = {"indicator": names, "version": ["v1"] * len(names), "direction": directions}
+        connection.register("indicator", pl.DataFrame(indicators))
         connection.register("provider", pl.DataFrame({"code": ["RXA"], "name": ["Hospital A"]}))
         found = connection.execute(VIEW.sql).pl()
     return {row["provider"]: row for row in found.iter_rows(named=True)}
@@ -60,3 +64,11 @@ def test_an_indicator_that_does_not_apply_does_not_raise_the_maximum() -> None:
 def test_the_score_is_worded_as_variation(word: str) -> None:
     assert word not in VIEW.comment.lower()
     assert "no rating" in VIEW.comment
+
+
+def test_context_does_not_count() -> None:
+    rows: list[dict[str, object]] = [
+        {"indicator": name, "level": "alarm"} for name in ("shmi", "depth_of_coding")
+    ]
+    found = scores(*rows, context=("depth_of_coding",))["RXA"]
+    assert (found["score"], found["maximum_score"]) == (2, 2)
