@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from infra.containers import Control, Kind, Limits, open_deliveries, parse_control, sniff
 from infra.sealing import new_identity
-from schemas.errors import CannotOpen, DeliveryRefused, UnsafeArchive
+from schemas.errors import CannotOpen, DamagedContent, DeliveryRefused, UnsafeArchive
 
 CANARY = "9990000018"
 TEXT = f"EPIKEY|NEWNHSNO\n1|{CANARY}\n".encode() + b"2|\n" * 3000
@@ -295,7 +295,7 @@ def test_what_the_caller_did_not_read_is_verified_before_the_next_member(tmp_pat
 
 
 def test_something_behind_a_gzip_is_refused_and_padding_is_not(tmp_path: Path) -> None:
-    refusal(put(tmp_path, gzip.compress(TEXT) + b"more"), CannotOpen)
+    refusal(put(tmp_path, gzip.compress(TEXT) + b"more"), DamagedContent)
     assert contents(put(tmp_path, gzip.compress(TEXT) + b"\0" * 600_000))[0][1] == TEXT
 
 
@@ -404,7 +404,7 @@ def test_nested_and_other_formats_are_refused(content: bytes, tmp_path: Path) ->
 
 
 def test_a_wrong_checksum_does_not_open(tmp_path: Path) -> None:
-    refusal(put(tmp_path, lying(16, zlib.crc32(b"something else"))), CannotOpen)
+    refusal(put(tmp_path, lying(16, zlib.crc32(b"something else"))), DamagedContent)
 
 
 def test_a_list_of_members_that_contradicts_a_member_is_refused(tmp_path: Path) -> None:
