@@ -136,7 +136,7 @@ def compute(
         reference, provider_rows, tables["indicator_value"], max(dates, default=NO_DATE)
     )
     tables["mortality_coefficient"] = coefficients
-    if mortality is not None and mortality.cautions:
+    if mortality is not None and mortality.cautions and results:
         tables["indicator"] = _with_cautions(tables["indicator"], mortality.cautions)
     counts["indicator_values"] = tables["indicator_value"].height
     return Computation(

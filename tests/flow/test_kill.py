@@ -1,7 +1,8 @@
 """A kill at any commit point is harmless: run again, the work ends as if it had never been interrupted.
 
 The points are read from the source, so that a new one is tried without anybody thinking of it. The kill is a real
-SIGKILL of a real process (:mod:`tests.support.kill_child`).
+SIGKILL of a real process (:mod:`tests.support.kill_child`). A night is killed at each of its points from the same
+beginning; work that people do step by step is killed at one point after the other on its way to the end.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ def test_an_undisturbed_run_leaves_nothing_that_no_row_stands_for(
     )
 
 
-@pytest.mark.parametrize("point", commit_points())
+# Work of people, and how the names of its own commit points begin.
+STEP_BY_STEP = {"office": ("register.", "reseal."), "review": ("review.",), "retention": ("retention.",)}
+
+
+def of_a_night() -> list[str]:
+    own = tuple(prefix for prefixes in STEP_BY_STEP.values() for prefix in prefixes)
+    return [point for point in commit_points() if not point.startswith(own)]
+
+
+@pytest.mark.parametrize("point", of_a_night())
 def test_a_run_killed_at_a_commit_point_and_begun_again_gives_the_undisturbed_result(
     point: str, reference_of: Callable[[str], Reference], kill_server: KillServer, tmp_path: Path
 ) -> None:
@@ -50,6 +60,40 @@ def test_a_run_killed_at_a_commit_point_and_begun_again_gives_the_undisturbed_re
     )
     for time in times_to_try(reference.reached.count(point)):
         kill_and_begin_again(reference, point, time, kill_server, tmp_path / f"{time}")
+
+
+@pytest.mark.parametrize("scenario", STEP_BY_STEP)
+def test_work_killed_at_each_of_its_commit_points_in_turn_ends_as_if_undisturbed(
+    scenario: str, reference_of: Callable[[str], Reference], kill_server: KillServer, tmp_path: Path
+) -> None:
+    reference = reference_of(scenario)
+    own = [point for point in commit_points() if point.startswith(STEP_BY_STEP[scenario])]
+    assert set(own) <= set(reference.reached), (
+        "no run reaches some commit points: make the scenario reach them"
+    )
+    waiting = sorted(own, key=reference.reached.index)
+    moment, attempt = SECOND_NIGHT, 0
+    while waiting:
+        attempt += 1
+        workspace = copy_workspace(reference.before, tmp_path / str(attempt))
+        killed = []
+        for point in waiting:
+            moment += timedelta(minutes=1)
+            ended = kill_server.run(workspace.root, scenario, moment, tmp_path / "trace", point, 1)
+            if ended.code == 0:  # it got to the end without that step, which a killed run had done already
+                break
+            assert ended.code == -signal.SIGKILL, f"killed at {killed}, then {point}: {ended.said}"
+            killed.append(point)
+        assert killed, f"the work was not killed at {waiting[0]}"
+        SCENARIOS[scenario].work(workspace, moment + timedelta(minutes=1))
+        where = f"killed at {', '.join(killed)}"
+        assert SCENARIOS[scenario].result(workspace) == reference.result, (
+            f"{where}: readers get something else"
+        )
+        lake = lake_content(workspace)
+        assert leftovers(workspace, lake) == [], f"{where}: something was left over"
+        assert lake.tables == reference.lake, f"{where}: the lake holds something else"
+        waiting = [point for point in waiting if point not in killed]
 
 
 def kill_and_begin_again(
