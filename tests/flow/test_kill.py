@@ -76,7 +76,7 @@ def test_work_killed_at_each_of_its_commit_points_in_turn_ends_as_if_undisturbed
     while waiting:
         attempt += 1
         workspace = copy_workspace(reference.before, tmp_path / str(attempt))
-        killed = []
+        killed: list[str] = []
         for point in waiting:
             moment += timedelta(minutes=1)
             ended = kill_server.run(workspace.root, scenario, moment, tmp_path / "trace", point, 1)

@@ -79,7 +79,6 @@ def serve() -> None:
     import great_expectations  # noqa: F401
     import pandas  # noqa: F401
     import scipy.stats  # noqa: F401
-    import statsmodels.genmod.generalized_linear_model  # noqa: F401
     import vl_convert  # noqa: F401
 
     assert not {"polars", "duckdb"} & set(sys.modules), "the server must not hold libraries with threads"
