@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## a workspace, synthetic extracts, the nightly run, the repo
 	@$(BIN)/python -m flows.demo $(DEMO) --episodes $(EPISODES) --hospitals $(HOSPITALS)
 
 check: $(INSTALLED) lint types ## lint, types and the pure tests, under a minute
-	@$(BIN)/python -m pytest -q $(WORKERS) tests/unit tests/sql
+	@$(BIN)/python -m pytest -q $(WORKERS) -m "not thorough" tests/unit tests/sql
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

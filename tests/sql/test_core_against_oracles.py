@@ -17,6 +17,8 @@ from tests.sql.oracles.spell_outcome import outcomes
 from tests.sql.oracles.world import World, generated
 from tests.sql.tables import built
 
+pytestmark = pytest.mark.thorough
+
 SEEDS = (1, 2, 3, 4)
 
 

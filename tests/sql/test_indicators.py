@@ -54,6 +54,7 @@ def test_no_golden_case_or_oracle_is_left_from_an_indicator_that_is_gone() -> No
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", INDICATORS)
 @pytest.mark.parametrize("seed", [11, 12])
 def test_the_indicator_agrees_with_its_oracle(name: str, seed: int) -> None:

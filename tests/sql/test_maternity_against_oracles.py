@@ -17,6 +17,8 @@ from tests.sql.oracles.mothers import generate
 from tests.sql.oracles.world import World
 from tests.sql.tables import built
 
+pytestmark = pytest.mark.thorough
+
 SEEDS = (1, 2, 3)
 INDICATORS = (
     "puerperal_infection_42d_v1",

@@ -30,6 +30,8 @@ from transforms.cusum import (
     z_score_weights,
 )
 
+pytestmark = pytest.mark.thorough
+
 SHARED = Path(__file__).parents[2].parent / "shared/data/cusum"
 
 # Public slides and data of a talk at the Royal Statistical Society, 2019 (repository RSS_2019_FunnelPlot_CUSUMs,

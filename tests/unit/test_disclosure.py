@@ -401,6 +401,7 @@ def bound(total: int, shown: list[int], at: int, sense: int) -> float:
     return float(sense * found.fun)
 
 
+@pytest.mark.thorough
 def test_deaths_in_hospital_beside_deaths_within_thirty_days_give_nothing_away() -> None:
     # Two indicators over the same spells: deaths in hospital are part of the deaths within 30 days.
     highest = 22  # a total of 20 is shown for 18 to 22: sets with a larger one have further tables

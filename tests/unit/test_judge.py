@@ -17,6 +17,8 @@ from schemas.errors import IntegrityError
 from transforms.measure import COUNTS_SCHEMA
 from transforms.profile import PROFILE_SCHEMA, Volumes, assemble_profile, profile_rules
 
+pytestmark = pytest.mark.thorough
+
 
 def rule(name: str, severity: str, allow: float) -> dict[str, Any]:
     return {

@@ -69,6 +69,7 @@ def test_the_key_file_may_lie_on_another_medium(tmp_path: Path) -> None:
         opened(tmp_path / "keys")
 
 
+@pytest.mark.thorough
 def test_it_opens_with_its_passphrase_and_without_a_key_file(tmp_path: Path) -> None:
     Keyring.create(tmp_path, "correct horse battery", environment=NO_ENVIRONMENT)
     assert not (tmp_path / "unlock.key").exists()

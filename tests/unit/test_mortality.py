@@ -48,6 +48,8 @@ from transforms.charlson import charlson_index
 from transforms.code_ranges import look_up
 from transforms.mortality_model import expected, fit_models
 
+pytestmark = pytest.mark.thorough
+
 SHMI = INDICATOR_FOLDER / "shmi_v1"
 LAST_DAY = date(2022, 3, 31)
 

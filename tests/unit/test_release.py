@@ -21,6 +21,8 @@ from schemas.errors import DisclosureRefused, IdentifierInText, IntegrityError, 
 from tests.published_sample import RECORD_DATE, RUN, sample_tables
 from transforms.disclosure import shown_count
 
+pytestmark = pytest.mark.thorough
+
 KEY = SigningKey.load(bytes(range(32)))
 KEYS = {KEY.key_id: KEY.public}
 NOW = datetime(2020, 11, 25, 10, 0, tzinfo=UTC)

@@ -25,6 +25,8 @@ import pytest
 from infra.synthetic import canaries, generate, sealed_files
 from schemas.errors import StorageFull, UsageError
 
+pytestmark = pytest.mark.thorough
+
 PACKAGE = Path(__file__).parents[2] / "infra" / "synthetic"
 DICTIONARY = Path(__file__).parents[2] / ".." / "shared" / "data" / "dictionary"
 GROUPS = Path(__file__).parents[2] / ".." / "shared" / "data" / "shmi_groups"
