@@ -47,7 +47,8 @@ _POSTCODE = re.compile(
 )
 _ORDINAL = re.compile(r"^(?:1st|2nd|3rd|[04-9]th)$")
 
-_EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+ ?@ ?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+# Only from the beginning of a run of its characters: from each of them it would take a text's length squared.
+_EMAIL = re.compile(r"(?<![A-Za-z0-9._%+'-])[A-Za-z0-9._%+'-]+ ?@ ?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 _GROUPED_TEN = re.compile(r"(?<![0-9])[0-9]{3}[ ._/-]{1,3}[0-9]{3}[ ._/-]{1,3}[0-9]{4}(?![0-9])")
 _TEN = re.compile(r"(?<![0-9])[0-9]{10}(?![0-9])")
 _TEN_SPREAD = re.compile(r"(?<![0-9])(?<![0-9][ ._/-])[0-9](?:[ ._/-]?[0-9]){9}(?![ ._/-]?[0-9])")
