@@ -33,6 +33,10 @@ CHECKS: Final[dict[str, str]] = {
         "consistent_discharge(DISMETH, DISDATE): a finished spell has a discharge date and an unfinished one"
         " (method 8) has none."
     ),
+    "no_nhs_number": (
+        "no_nhs_number(F1, F2, ...): none of these codes and texts holds ten digits with the check digit of an NHS"
+        " number."
+    ),
     "rows_at_least": "rows_at_least(=n): the delivery has at least n records.",
 }
 

@@ -161,7 +161,7 @@ def _rule_text(rule: Rule) -> list[str]:
 
 
 def _rules(contract: Contract) -> list[str]:
-    own = [rule for rule in contract.rules if re.fullmatch(r"[A-Z_]+\.R\d+", rule.id)]
+    own = [rule for rule in contract.rules if re.fullmatch(r"[A-Z_]+\.(R\d+|TEXT\.\w+)", rule.id)]
     made = [rule for rule in contract.rules if rule not in own]
     lines = _table(("Rule", "Severity", "Effect", "Tolerated", "What it asks"), map(_rule_text, own))
     by_check: dict[tuple[str, float], list[str]] = {}

@@ -258,6 +258,19 @@ def _with_defaults(
     return full
 
 
+def _may_hold_no_nhs_number(contract: Contract) -> tuple[str, ...]:
+    """Codes and texts of the lake. Keys of records, and ids that may have ten characters by contract, are left out:
+    of ten-digit ids that are no NHS numbers one in eleven has the right check digit."""
+    return tuple(
+        field.name
+        for field in contract.fields
+        if field.in_lake
+        and field.type in ("string", "code")
+        and field.field_class is not FieldClass.RECORD_KEY
+        and (field.max_length is None or field.max_length < 10)
+    )
+
+
 def _build(name: str, files: Mapping[str, dict[str, Any]], codes: Mapping[str, CodeList]) -> Contract:
     where = f"{name}.yaml"
     raw = _flatten(name, files)
@@ -288,6 +301,18 @@ def _build(name: str, files: Mapping[str, dict[str, Any]], codes: Mapping[str, C
         generated += [
             rule for rule in _field_rules(contract.dataset, field, ordered) if rule.id not in written_rules
         ]
+    if (scanned := _may_hold_no_nhs_number(contract)) and contract.destination == "lake":
+        generated.append(
+            Rule(
+                id=f"{contract.dataset.upper()}.TEXT.no_nhs_number",
+                severity="warning",
+                level="record",
+                check="no_nhs_number",
+                args=scanned,
+                says="no code or text that goes to the lake holds an NHS number",
+                reason="A number typed into the wrong field would lie in the lake; its record is left out instead.",
+            )
+        )
     contract = contract.model_copy(update={"rules": contract.rules + tuple(generated)})
     _cross_check(contract, where, codes)
     return contract

@@ -23,6 +23,7 @@ import polars as pl
 
 from schemas.contract import ContractField
 from schemas.errors import ContractDefinitionError
+from transforms.identifiers import looks_like_nhs_number
 from transforms.typing_fields import FieldSense, unparsed_name
 
 ICD10_SHAPE: Final = r"^[A-Z][0-9]{2}(?:\.?[0-9X-][0-9X-]?[AD]?)?$"
@@ -196,6 +197,19 @@ def _consistent_discharge(
     )
 
 
+NHS_NUMBER_LENGTH: Final = 10
+"""A shorter text holds no NHS number; ``measure`` leaves such columns out of the look for one."""
+
+
+def texts_without_nhs_number(texts: Sequence[pl.Expr]) -> pl.Expr:
+    """True where none of ``texts`` holds one, in the digits of whatever script."""
+    return pl.all_horizontal([~looks_like_nhs_number(text.str.normalize("NFKC")) for text in texts])
+
+
+def _no_nhs_number(fields: Sequence[FieldSense], _literals: Sequence[str], _context: CheckContext) -> pl.Expr:
+    return texts_without_nhs_number([field.text for field in fields])
+
+
 def record_hash(fields: Sequence[FieldSense]) -> pl.Expr:
     """UInt64 hash of the fields' trimmed text, null when one of them is null. The same text gives the same
     hash in every chunk of one process; it is not a cryptographic hash and stays in memory."""
@@ -222,6 +236,7 @@ CHECK_FUNCTIONS: Final[dict[str, Check]] = {
     "any_of_not_null": _any_of_not_null,
     "between": _between,
     "consistent_discharge": _consistent_discharge,
+    "no_nhs_number": _no_nhs_number,
 }
 """Every row-by-row check; ``unique`` and ``rows_at_least`` need the whole delivery and live in
 ``measure``."""
@@ -244,6 +259,7 @@ ARGUMENTS: Final[dict[str, tuple[int, int | None, int]]] = {
     "unique": (1, None, 0),
     "between": (1, 1, 2),
     "consistent_discharge": (2, 2, 0),
+    "no_nhs_number": (1, None, 0),
     "rows_at_least": (0, 0, 1),
 }
 """Name to (fewest fields, most fields, number of literals)."""

@@ -27,14 +27,18 @@ from schemas.errors import IntegrityError
 from transforms.checks import (
     CHECK_FUNCTIONS,
     FAILS_WHEN_ABSENT,
+    NHS_NUMBER_LENGTH,
     CheckContext,
     record_hash,
     sense,
     split_arguments,
+    texts_without_nhs_number,
 )
 from transforms.typing_fields import TypedChunk, text_name, value_free, value_name
 
 COUNTS_SCHEMA: Final = {"rule_id": pl.String(), "rows": pl.Int64(), "failures": pl.Int64()}
+# Rules over several fields that ask as many of them as were delivered.
+ANY_FIELD_WILL_DO: Final = frozenset({"any_of_not_null", "no_nhs_number"})
 QUARANTINE_SCHEMA: Final = {"record_ordinal": pl.Int64(), "rule_id": pl.String()}
 
 
@@ -108,7 +112,9 @@ class RuleSet:
             else:
                 answers[rule.id] = answer
         hashes = {rule.id: rule for rule in self.whole if rule.rule.check == "unique"}
-        masks = typed.frame.select([rule.expression.alias(rule.id) for rule in (*asked, *hashes.values())])
+        masks = typed.frame.select(
+            [_expression(rule, typed).alias(rule.id) for rule in (*asked, *hashes.values())]
+        )
         if masks.width and masks.height != rows:
             raise IntegrityError("a rule gave another number of answers than there are rows")
         failing: list[tuple[str, pl.Series]] = []
@@ -154,6 +160,8 @@ def _only_kept(hashes: pl.Series, keep: pl.Series | None) -> pl.Series:
 
 def _answer_without_looking(rule: CompiledRule, typed: TypedChunk) -> tuple[int, int] | None:
     """(rows, failures) where they follow from what typing has counted already, else None."""
+    if rule.rule.check == "no_nhs_number" and not _long_texts(rule, typed):
+        return typed.rows, 0
     if len(rule.fields) != 1:
         return None
     (name,) = rule.fields
@@ -166,6 +174,17 @@ def _answer_without_looking(rule: CompiledRule, typed: TypedChunk) -> tuple[int,
     if check == "max_length" and typed.longest_bytes.get(name, 2**32) <= int(rule.literals[0]):
         return typed.rows - typed.frame.get_column(text_name(name)).null_count(), 0
     return None
+
+
+def _long_texts(rule: CompiledRule, typed: TypedChunk) -> list[str]:
+    """The fields of ``rule`` with texts long enough for an NHS number: of a hundred codes mostly none."""
+    return [name for name in rule.fields if typed.longest_bytes.get(name, 0) >= NHS_NUMBER_LENGTH]
+
+
+def _expression(rule: CompiledRule, typed: TypedChunk) -> pl.Expr:
+    if rule.rule.check == "no_nhs_number":
+        return texts_without_nhs_number([pl.col(text_name(name)) for name in _long_texts(rule, typed)])
+    return rule.expression
 
 
 def counts_frame(rows: Iterable[tuple[str, int, int]]) -> pl.DataFrame:
@@ -206,7 +225,7 @@ def compile_rules(
         for name in names:
             contract.field(name)
         there = tuple(name for name in names if name in delivered)
-        enough = bool(there) if rule.check == "any_of_not_null" else len(there) == len(names)
+        enough = bool(there) if rule.check in ANY_FIELD_WILL_DO else len(there) == len(names)
         if not enough or (rule.check == "within_period" and period is None):
             not_applicable.append(rule.id)
             continue

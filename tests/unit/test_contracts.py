@@ -380,7 +380,12 @@ def test_rule_ids_are_stable_and_begin_with_their_dataset() -> None:
 
 def test_a_typed_or_coded_field_gets_its_rule_without_asking(tmp_path: Path) -> None:
     rules = {rule.id: rule for rule in load_small(tmp_path).rules}
-    assert set(rules) == {"SMALL.BORN.typed", "SMALL.SEEN.typed", "SMALL.KIND.one_of_codes"}
+    assert set(rules) == {
+        "SMALL.BORN.typed",
+        "SMALL.SEEN.typed",
+        "SMALL.KIND.one_of_codes",
+        "SMALL.TEXT.no_nhs_number",
+    }
     assert {rule.severity for rule in rules.values()} == {"warning"}
 
 

@@ -181,6 +181,22 @@ def test_any_of_not_null_applies_as_long_as_one_of_its_columns_is_there() -> Non
     assert compile_rules(of, ("EPIKEY",), YEAR, CODES).not_applicable == ("A",)
 
 
+def test_a_look_for_nhs_numbers_takes_the_columns_that_came_and_leaves_those_rows_out() -> None:
+    of = contract(rule("A", "no_nhs_number", "DISMETH", "CAUSE", level="record"))
+    assert compile_rules(of, ("CAUSE",), YEAR, CODES).not_applicable == ()
+    rules = compile_rules(of, ("DISMETH", "CAUSE"), YEAR, CODES)
+    causes = ["9990000018", "I219", None, "1234567890", "999-000-0018", "９９９０００００１８"]
+    chunk = pl.DataFrame(
+        {"DISMETH": ["1"] * len(causes), "CAUSE": causes}, schema={"DISMETH": pl.String, "CAUSE": pl.String}
+    )
+    typings = [FieldTyping(of.field(name)) for name in ("DISMETH", "CAUSE")]
+    measured = rules.measure(type_chunk(chunk, typings), pl.Series(range(1, 7)))
+    assert counted(measured) == {"A": (6, 3)}
+    assert measured.quarantine["record_ordinal"].to_list() == [1, 5, 6]
+    short = rules.measure(type_chunk(chunk[1:3], typings), pl.Series([2, 3]))
+    assert (counted(short), short.keep) == ({"A": (2, 0)}, None), "answered without looking at a text"
+
+
 def test_a_rule_about_a_field_that_does_not_exist_is_a_wrong_contract() -> None:
     with pytest.raises(ContractDefinitionError):
         compile_rules(contract(rule("X", "not_null", "NOSUCH")), FIELDS, YEAR, CODES)
