@@ -44,6 +44,7 @@ from infra.register import Register, account_for_killed
 from infra.retention import restored
 from infra.retention.schedule import retain_until
 from infra.retention.tombstones import Tombstones
+from infra.review.issue import tidy
 from infra.review.permission import rules_of
 from infra.review.receipt import raise_overdue
 from infra.signing import canonical_json
@@ -220,6 +221,7 @@ class Night:
         ):
             self.audit.record("landing.close_window", delivery, purpose=self.purpose)
             self.say(f"{delivery}: landing window closed, only the two officers can open it now")
+        tidy(self.workspace, self.clock())
         self._file_incidents()
 
     def _file_incidents(self) -> None:

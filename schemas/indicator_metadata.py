@@ -113,8 +113,9 @@ class IndicatorMetadata(Strict):
 
     ``description`` says what it measures, ``what_it_is_not`` how it must not be read, ``coding_breaks`` from
     when on its series cannot be compared with what was before. ``direction`` says which way is worse
-    (``neither``: both sides ask a question; ``context``: none does); ``owner`` is a role, never a person. ``disclosure_dataset`` names
-    the suppression rule for its counts; one whose ``release`` is internal never gets into a public set.
+    (``neither``: both sides ask a question; ``context``: none does); ``owner`` is a role, never a person.
+    ``disclosure_dataset`` names the suppression rule for its counts; one whose ``release`` is internal never
+    gets into a public set.
     """
 
     name: Noun

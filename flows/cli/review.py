@@ -11,7 +11,7 @@ import typer
 
 from flows.cli.context import audit_log, context_of, now, print_json
 from infra.audit import AuditLog
-from infra.files import make_folder, write_atomic
+from infra.files import write_atomic
 from infra.keyring import Keyring
 from infra.officers import IDENTITY_FILE, SIGNING_FILE, load_identity, load_signing_key
 from infra.register import Register
@@ -420,8 +420,7 @@ def review_receipt(
     file: Path = typer.Option(None, "--file", help="The receipt as the hospital sent it."),
 ) -> None:
     """Take in a hospital's signed receipt, or enter an incident for each that is overdue and tidy up ended cases."""
-    from infra.review.issue import one_at_a_time
-    from infra.review.kept import forget_ended
+    from infra.review.issue import tidy
     from infra.review.receipt import overdue, raise_overdue, take_receipt
 
     workspace, rules = _workspace(context)
@@ -436,8 +435,7 @@ def review_receipt(
     raise_overdue(
         reviews, workspace.zone("incidents"), rules, audit=audit_log(workspace, PIPELINE), now=now()
     )
-    with one_at_a_time(make_folder(reviews)):
-        forget_ended(reviews, now())
+    tidy(workspace, now())
     late = overdue(reviews, rules, now())
     for each in late:
         print(f"overdue: case {each.case}")

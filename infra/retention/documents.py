@@ -263,6 +263,14 @@ class Signed(Generic[Kind]):
         for signature in self.signatures:
             verify_signature(as_plain(self.document), signature, self.document.signature_purpose, public_keys)
 
+    def fits(self, public_keys: Mapping[str, str]) -> bool:
+        """Whether :meth:`verify` finds nothing wrong."""
+        try:
+            self.verify(public_keys)
+        except IntegrityError:
+            return False
+        return True
+
     def verify_by(self, public: str) -> None:
         """Check that ``public``, and nobody else, signed this."""
         self.verify({key_id_of(public): public})

@@ -24,7 +24,7 @@ from infra.retention.documents import (
 from infra.retention.in_use import cases_naming
 from infra.retention.lake_removal import evidence_of, table_of
 from infra.retention.vault_folders import folders_of
-from infra.review.case import REVIEW_KEY
+from infra.review.case import KEPT_COHORT, REVIEW_KEY
 from infra.review.case import ZONE as REVIEWS
 from infra.vault import MANIFEST_FILE, read_manifest
 from infra.workspace import Workspace
@@ -109,7 +109,7 @@ def _cases(workspace: Workspace, delivery_id: str) -> tuple[str, ...]:
     return tuple(
         case.case
         for case in cases_naming(reviews, delivery_id)
-        if (reviews / case.case / REVIEW_KEY).exists()
+        if any((reviews / case.case / name).exists() for name in (REVIEW_KEY, KEPT_COHORT))
     )
 
 

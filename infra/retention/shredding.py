@@ -26,7 +26,7 @@ from infra.officers import IDENTITY_FILE, SHARE_ROLES, ShareRole, load_identity
 from infra.retention.documents import Attempt, DeliveryEvidence
 from infra.retention.evidence import share_files
 from infra.retention.vault_folders import folders_of, staging_of
-from infra.review.case import REVIEW_KEY
+from infra.review.case import KEPT_COHORT, REVIEW_KEY
 from infra.review.case import ZONE as REVIEWS
 from infra.sealing import SecretBytes, decrypting_reader
 from infra.vault import MANIFEST_FILE, STAGING_PREFIX, part_aad, read_manifest, share_file
@@ -61,7 +61,11 @@ def shred_keys(workspace: Workspace, delivery: DeliveryEvidence) -> int:
     paths = [
         *(path for folder in _vaults(workspace, delivery) for path in share_files(folder)),
         *(path for name in LANDING_KEYS for path in sorted(landing.glob(f"{name}*"))),
-        *(workspace.root / REVIEWS / case / REVIEW_KEY for case in delivery.cases),
+        *(
+            workspace.root / REVIEWS / case / name
+            for case in delivery.cases
+            for name in (REVIEW_KEY, KEPT_COHORT)
+        ),
     ]
     gone = 0
     for path in paths:

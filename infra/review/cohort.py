@@ -242,7 +242,7 @@ _IN_WHICH_DELIVERY = """
 
 
 def check_manifest(folder: Path, expected: str) -> None:
-    """That the vault in ``folder`` is the one that a delivery or request names (by SHA-256). Raises :class:`IntegrityError`."""
+    """That the vault in ``folder`` has the manifest with the SHA-256 ``expected``. Raises :class:`IntegrityError`."""
     try:
         content = (folder / MANIFEST_FILE).read_bytes()
     except OSError:

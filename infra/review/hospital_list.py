@@ -56,6 +56,18 @@ APOSTROPHE = (
 )
 # What a spreadsheet leaves as it is: up to 15 digits without a leading zero, or one or two letters before digits.
 SAFE_IN_A_SPREADSHEET = re.compile(r"[1-9][0-9]{0,14}|[A-Za-z]{1,2}[0-9]{1,18}", re.ASCII)
+LEFT_OUT = {
+    "issued_elsewhere": "the number was issued by another organisation, or under another code",
+    "no_number": "the field is empty",
+    "placeholder": "what stands there is no number but a word or sign for none",
+    "not_printable": "it has characters that cannot be printed",
+    "looks_like_nhs_number": "it looks like an NHS number",
+    "looks_like_postcode": "it looks like a postcode",
+    "looks_like_date": "it looks like a date",
+    "patient_listed_already": "a further record of a patient who is listed",
+    "number_listed_already": "two patients with one number",
+}
+"""Why a record gives no line of the list: reason -> in words."""
 OPENED_SCHEMA = {"delivery_id": pl.String, "record_key": pl.String, "number": pl.String}
 
 

@@ -147,6 +147,13 @@ def one_at_a_time(reviews: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def tidy(workspace: Workspace, now: datetime) -> int:
+    """Between issues: remove what cases that are over have no use for, above all expired ones. Returns how many."""
+    reviews = make_folder(workspace.zone(ZONE))
+    with one_at_a_time(reviews):
+        return forget_ended(reviews, now)
+
+
 def sweep(workspace: Workspace, keyring: Keyring, audit: AuditLog, now: datetime) -> int:
     """Remove what killed runs left: files of the outbox that no signed issue record vouches for (each is audited),
     what cases that are over have no use for (:func:`~infra.review.kept.forget_ended`), and unfinished files.

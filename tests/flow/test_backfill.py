@@ -89,7 +89,9 @@ def test_the_vault_gets_a_new_generation_when_the_contract_of_an_item_changed(
 ) -> None:
     before = digests(finished_workspace, "vault")
     published = published_result(finished_workspace.zone("published"))
-    monkeypatch.setattr(ingest, "items_digest", lambda _contract, _objections=None: hashlib.sha256(b"another").hexdigest())
+    monkeypatch.setattr(
+        ingest, "items_digest", lambda _contract, _objections=None: hashlib.sha256(b"another").hexdigest()
+    )
 
     backfill(finished_workspace, "hes_op")
 

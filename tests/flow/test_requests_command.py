@@ -148,10 +148,10 @@ def test_no_command_takes_an_identifier_to_look_a_person_up() -> None:
     """No option of any command of these modules is a person, a number or a name to search for."""
     import typer
 
-    from flows.cli import incidents, register, requests
+    from flows.cli import incidents, public_register, requests
 
     app = typer.Typer()
-    for module in (incidents, requests, register):
+    for module in (incidents, requests, public_register):
         module.register(app)
     group = typer.main.get_command(app)
     names = {

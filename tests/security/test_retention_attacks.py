@@ -705,6 +705,7 @@ def request_a_review(site: Site, delivery_id: str, expires: datetime = LATE + ti
         not_before=review.stamp(expires - timedelta(days=10)),
         expires=review.stamp(expires),
         policy="0" * 64,
+        lake_state="0" * 64,
         register_digest="0" * 64,
         review_recipient="age1" + "q" * 58,
     )

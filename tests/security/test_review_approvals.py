@@ -532,6 +532,7 @@ def test_a_recipient_key_that_was_exchanged_after_approval_stops_it(desk: Desk, 
     reviews.enrol_hospital(desk.workspace, HOSPITAL, tmp_path / "other", later.now)
     with refused(later.later(hours=1), "recipient_key_changed"):
         later.later(hours=1).issue(request)
+    assert desk.case(request).spending(request.sha256) is None, "found before anything was used up"
 
 
 def test_of_many_that_use_an_approval_at_once_exactly_one_wins(desk: Desk) -> None:

@@ -577,7 +577,9 @@ def test_a_demonstration_hospital_has_keys_of_its_own_and_is_enrolled_by_two(
     assert len(list(read_audit(empty_workspace.zone("audit"), object="RXX"))) == 2
 
 
-def test_after_a_change_of_office_the_vault_is_whole_and_opens_for_the_successor(delivered: Workspace) -> None:
+def test_after_a_change_of_office_the_vault_is_whole_and_opens_for_the_successor(
+    delivered: Workspace,
+) -> None:
     signers = PublicKeys.load(delivered.zone("keys")).signers("manifest_signing")
     folder = delivered.zone("vault") / DELIVERY
     succession(delivered)

@@ -34,6 +34,7 @@ from infra.sealing import SecretText, new_identity
 from infra.signing import SigningKey
 from infra.workspace import Workspace
 from schemas.errors import NotPermitted
+from schemas.published import empty
 from schemas.review_policy import Side
 from tests.support import workspaces
 from tests.support.workspaces import EVENING, Clock
@@ -80,7 +81,12 @@ def small_workspace(folder: Path) -> None:
 
 def quick_night(workspace: Workspace, clock: Clock | None = None) -> None:
     """A night that lands and commits what is in the inbox, and computes no indicator: a review needs none."""
-    with patch("infra.computation.load_indicators", lambda: ()):
+    with (
+        patch("infra.computation.load_indicators", lambda: ()),
+        patch("infra.computation.build_mortality", lambda *_, **__: None),
+        patch("infra.computation.build_cusum_charts", lambda *_: None),
+        patch("infra.computation._coefficients", lambda *_: empty("mortality_coefficient")),
+    ):
         outcome = workspaces.night(workspace, clock)
     assert not outcome.problems, [problem.line() for problem in outcome.problems]
 
