@@ -157,9 +157,28 @@ def models(workspace: Path, scratch: Path) -> Passed:
     return began.passed()
 
 
+def case_list(workspace: Path, scratch: Path) -> Passed:
+    """From the second approval to the sealed list; ``scratch/case_list.json`` says how many seconds of it count."""
+    from tests.benchmarks.review import compare
+
+    began = Clock()
+    (scratch / "case_list.json").write_text(json.dumps(compare(folder=scratch)))
+    return began.passed()
+
+
 CONTESTANTS: dict[str, Callable[[Path, Path], Passed]] = {
     contestant.__name__: contestant
-    for contestant in (bare_duckdb, bare_polars, ingest, night, indicators, nothing_new, analyst, models)
+    for contestant in (
+        bare_duckdb,
+        bare_polars,
+        ingest,
+        night,
+        indicators,
+        nothing_new,
+        analyst,
+        models,
+        case_list,
+    )
 }
 
 
