@@ -141,7 +141,9 @@ def test_a_lock_does_not_outlive_the_run_that_held_it(empty_workspace: Workspace
         pass
 
 
-@pytest.mark.parametrize("number", [1, os.getpid(), 4_000_000_000])
+@pytest.mark.parametrize(
+    "number", [1, os.getpid(), 4_000_000_000], ids=["the first process", "this process", "none"]
+)
 def test_a_lock_file_from_before_a_reboot_holds_nobody_up(empty_workspace: Workspace, number: int) -> None:
     """Whatever number it may hold, of a process that lives or not: it is the system that holds the lock."""
     lock = empty_workspace.root / ".writer.lock"
