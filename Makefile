@@ -8,7 +8,7 @@ EPISODES ?= 200000
 HOSPITALS ?= 24
 WORKERS ?= -n 2 --dist loadgroup
 
-.PHONY: demo test check mutants bench format lint types lock setup clean help
+.PHONY: demo test coverage check mutants bench format lint types lock setup clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -44,7 +44,10 @@ format: $(INSTALLED) ## rewrite the layout of the code
 	@$(BIN)/ruff format .
 
 test: $(INSTALLED) lint types ## every test
-	@$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered tests
+	@$(BIN)/python -m pytest -q $(WORKERS) --durations=15 tests
+
+coverage: $(INSTALLED) ## every test, and which lines and branches of the code none of them reaches
+	@$(BIN)/python -m pytest -q $(WORKERS) --cov --cov-report=term:skip-covered tests
 
 mutants: $(INSTALLED) ## switch off each guard against an attack; its test has to notice
 	@$(BIN)/python -m tests.security.mutants
