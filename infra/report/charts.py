@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -38,9 +40,15 @@ class FunnelPlot:
 
 def funnel_svg(plot: FunnelPlot) -> str:
     """The plot as an SVG element with a title for screen readers; ids are unique to ``plot.slug``."""
+    return _inline(_rendered(json.dumps(_description(plot))), plot.slug, plot.alt)
+
+
+@lru_cache(maxsize=128)
+def _rendered(description: str) -> str:
+    """The picture of a Vega-Lite description. A backfill that changes nothing draws nothing anew."""
     import vl_convert
 
-    return _inline(vl_convert.vegalite_to_svg(_description(plot)), plot.slug, plot.alt)
+    return str(vl_convert.vegalite_to_svg(description))
 
 
 def _description(plot: FunnelPlot) -> Spec:

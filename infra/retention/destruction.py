@@ -170,8 +170,16 @@ class Destruction:
             if not self._is_begun(order):
                 continue
             times = {evidence.document.again for evidence in self._evidences(order)} | {0}
-            found += [(order, again) for again in sorted(times) if self._certificate(order, again) is None]
+            found += [(order, again) for again in sorted(times) if not self._has_certificate(order, again)]
         return found
+
+    def _has_certificate(self, order: Signed[Order], again: int) -> bool:
+        """Whether there is one, edited or not: an edited one says that there was one, and is reported by
+        `retention certificates --verify`; the destruction itself is over."""
+        return any(
+            (signed.document.order_id, signed.document.again) == (order.document.id, again)
+            for _, signed in self.records.all(Certificate)
+        )
 
     def complete_pending(self) -> list[Signed[Certificate]]:
         """Complete what a killed run began. To be called at the start of everything that writes."""

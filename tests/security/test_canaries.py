@@ -293,7 +293,7 @@ def test_everything_went_wrong_that_was_meant_to(ran: Night) -> None:
     for code in (
         "delivery.refused",
         "delivery.forbidden_column",
-        "delivery.cannot_open",
+        "delivery.damaged",
         "delivery.critical_rule",
     ):
         assert f"[{code}]" in said, code
@@ -355,6 +355,9 @@ def columns_with_canaries(ran: Night, frame: pl.DataFrame, table: str) -> list[s
         if column.dtype == pl.Date:
             found: list[Any] = [day for day in column if is_canary_date(day) and day < last]
         else:
+            if column.dtype.is_float():
+                # The digits of a computed fraction are nobody's number; a whole number could be one.
+                column = column.filter(column == column.round()).cast(pl.Int64)
             found = ran.find("\n".join(map(str, column.to_list())))
         if found:
             wrong.append(f"{table}.{name}: {len(found)}")
