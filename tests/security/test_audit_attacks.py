@@ -238,17 +238,18 @@ def test_nothing_is_opened_where_the_log_may_not_be_written(harm: str) -> None:
 
 
 ANOTHER_USER = """
-import os, sys
+import os, sys, tempfile
 from pathlib import Path
 from tests.support.unprivileged import become_nobody
 become_nobody()
 log = Path(sys.argv[1])
+own = Path(tempfile.mkdtemp())
 for attempt in (
     lambda: log.read_bytes(),
     lambda: log.open("ab"),
     lambda: log.unlink(),
     lambda: os.truncate(log, 0),
-    lambda: os.link(log, "/tmp/wardwatch-test-link"),
+    lambda: os.link(log, own / "log"),
     lambda: list(log.parent.iterdir()),
 ):
     try:
