@@ -64,6 +64,11 @@ class Watcher:
         self.progress = progress
         self.outcome: Outcome | None = None
 
+    @classmethod
+    def quiet(cls) -> Watcher:
+        """One that says nothing: what a machine reads is the document and nothing else."""
+        return cls(lambda _line: None)
+
     def ended(self, outcome: Outcome) -> None:
         """Keep the outcome for the command line, and fail the run with the first problem if there was one."""
         self.outcome = outcome

@@ -52,6 +52,8 @@ READER_CATALOG = "catalog.reader.ducklake"
 ORPHAN_AGE = "2 days"
 # How far back the lake can be looked at as it was.
 SNAPSHOT_AGE = "30 days"
+# Deliveries of these states are used by no run.
+NOT_USED = ("superseded", "withdrawn")
 
 DELIVERY_COLUMNS: Mapping[str, tuple[str, str]] = {
     "delivery_id": ("VARCHAR", "Delivery"),
@@ -61,7 +63,7 @@ DELIVERY_COLUMNS: Mapping[str, tuple[str, str]] = {
     "period": ("VARCHAR", "YYYYnn, or snapshot"),
     "table_name": ("VARCHAR", "Lake table that it filled, empty if it was kept as superseded"),
     "rank": ("INTEGER", "Order among deliveries of one dataset and financial year; the highest is in use"),
-    "status": ("VARCHAR", "current or superseded"),
+    "status": ("VARCHAR", "current, superseded, withdrawn or refused"),
     "superseded_by": ("VARCHAR", "Delivery that is in use in its place"),
     "sender": ("VARCHAR", "Sender"),
     "agreement": ("VARCHAR", "Agreement that it is held under"),

@@ -23,7 +23,7 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -163,7 +163,8 @@ class _DigestingSink(io.RawIOBase):
 class Landing:
     """The landing zone of a workspace.
 
-    ``root``: its folder, made when first needed. ``clock``: gives the time, with its zone.
+    ``root``: its folder, made when first needed. ``clock``: gives the time, with its zone. ``reopened``: the keys of
+    deliveries past their window that the two officers released for this run, in memory only.
     """
 
     root: Path
@@ -172,6 +173,7 @@ class Landing:
     clock: Callable[[], datetime]
     limits: Limits = field(default_factory=Limits)
     destroyed: frozenset[str] = frozenset()
+    reopened: Mapping[str, SecretText] = field(default_factory=dict, repr=False)
 
     # What is held
 
@@ -197,8 +199,8 @@ class Landing:
         return self.root / delivery
 
     def readable(self, delivery: str) -> bool:
-        """Whether the landing window of ``delivery`` is open."""
-        return (self._folder(delivery) / PIPELINE_KEY).exists()
+        """Whether the landing window of ``delivery`` is open, or the officers have released its key."""
+        return delivery in self.reopened or (self._folder(delivery) / PIPELINE_KEY).exists()
 
     # Landing
 
@@ -383,12 +385,18 @@ class Landing:
                 raise _changed() from None
 
     def _landing_key(self, folder: Path, receipt: Receipt) -> SecretText:
+        released = self.reopened.get(receipt.delivery_id)
+        if released is not None:
+            if public_of(released) != receipt.landing_recipient:
+                raise IntegrityError("the key that was released is not the one of this delivery")
+            return released
         try:
             sealed = (folder / PIPELINE_KEY).read_bytes()
         except FileNotFoundError:
             raise KeyUnavailable(
                 f"the landing window of {receipt.delivery_id} is closed",
-                next_step="ask the Caldicott Guardian and the SIRO for reprocessing, or for a re-delivery",
+                next_step="ask the Caldicott Guardian and the SIRO with `wardwatch reprocess request`, or the "
+                "sender for a re-delivery",
             ) from None
         try:
             opened = unseal(sealed, self.keyring.landing_recovery_identities)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -30,7 +30,7 @@ from infra.inbox import READY, recognise, waiting
 from infra.incidents import IncidentType, delivery_incident, file_refusals, raise_once
 from infra.ingest import Ingest, Source
 from infra.keyring import Keyring
-from infra.lake import CommittedDelivery, Lake
+from infra.lake import NOT_USED, CommittedDelivery, Lake
 from infra.landing import Decision, Landed, Landing
 from infra.objections import FOLDER as OBJECTIONS
 from infra.objections import is_objection_list, load_list, objections_in_force
@@ -41,6 +41,7 @@ from infra.purposes import require_purpose
 from infra.reading import checked_header, partyears, refuse_forbidden
 from infra.receipts import Digest, Receipt, safe_name
 from infra.register import Register, account_for_killed
+from infra.reprocessing.reopening import tidy as tidy_requests
 from infra.retention import restored
 from infra.retention.schedule import retain_until
 from infra.retention.tombstones import Tombstones
@@ -53,6 +54,7 @@ from infra.workspace import Agreement, Workspace
 from schemas.errors import (
     AuditUnavailable,
     DeliveryRefused,
+    KeyUnavailable,
     NotPermitted,
     StorageFailed,
     StorageFull,
@@ -222,6 +224,7 @@ class Night:
             self.audit.record("landing.close_window", delivery, purpose=self.purpose)
             self.say(f"{delivery}: landing window closed, only the two officers can open it now")
         tidy(self.workspace, self.clock())
+        tidy_requests(self.workspace, self.clock())
         self._file_incidents()
 
     def _file_incidents(self) -> None:
@@ -386,8 +389,12 @@ class Night:
         and if it is refused, the next one is there to be used.
         """
         known = {row.delivery_id for row in self.lake.deliveries()}
+        waiting = [receipt for receipt in self.landing.held() if receipt.delivery_id not in known]
+        for receipt in waiting:
+            if not self.landing.readable(receipt.delivery_id):
+                self._problem(receipt.delivery_id, _closed([receipt.delivery_id]))
         new = sorted(
-            (receipt for receipt in self.landing.held() if receipt.delivery_id not in known),
+            (receipt for receipt in waiting if self.landing.readable(receipt.delivery_id)),
             key=lambda receipt: (_rank(receipt), receipt.received_at, receipt.delivery_id),
             reverse=True,
         )
@@ -421,9 +428,10 @@ class Night:
         held: CommittedDelivery | None,
         replaced: CommittedDelivery | None,
     ) -> None:
-        for action in ("landing.read", "vault.write", "linkage.write", "lake.write"):
+        reading = "landing.reopen" if source.delivery_id in self.landing.reopened else "landing.read"
+        for action in (reading, "vault.write", "linkage.write", "lake.write"):
             self._may(action)
-        self.audit.record("landing.read", source.delivery_id, purpose=self.purpose)
+        self.audit.record(reading, source.delivery_id, purpose=self.purpose)
         try:
             with self.audit.action("lake.write", source.delivery_id, purpose=self.purpose) as outcome:
                 row = step.ingest(source, held=held, replaced=replaced)
@@ -492,13 +500,37 @@ class Night:
         that a critical rule refused, which a corrected contract may let through."""
         chosen = []
         for row in self.lake.deliveries():
-            if row.status in ("superseded", "withdrawn") or row.dataset != dataset:
+            if row.status in NOT_USED or row.dataset != dataset:
                 continue
             bounds = parse_period(row.period).bounds
             if bounds is None or (bounds[0] <= last and first <= bounds[1]):
                 chosen.append(row)
-        if dry_run:
-            return chosen
+        if not dry_run:
+            self._ingest_again(chosen)
+        return chosen
+
+    def reprocess(self, deliveries: Collection[str]) -> list[CommittedDelivery]:
+        """Ingest again the deliveries that the two officers have opened for this run, which may be past their window
+        and, where no run could read them in time, without a row."""
+        rows = {row.delivery_id: row for row in self.lake.deliveries()}
+        chosen = [row for name, row in rows.items() if name in deliveries]
+        unused = [row.delivery_id for row in chosen if row.status in NOT_USED]
+        if unused:
+            raise NotPermitted(
+                f"no run uses {', '.join(unused)} any more",
+                next_step="make a new request without it",
+                reason_code="not_in_use",
+            )
+        for delivery in sorted(set(deliveries) - rows.keys()):
+            self._take(self.landing.receipt(delivery))
+        self._ingest_again(chosen)
+        return chosen
+
+    def _ingest_again(self, chosen: Iterable[CommittedDelivery]) -> None:
+        chosen = list(chosen)
+        closed = [row.delivery_id for row in chosen if not self.landing.readable(row.delivery_id)]
+        if closed:  # before the first of them is touched
+            raise _closed(closed)
         step = self._ingest_step()
         for row in chosen:
             receipt = self.landing.receipt(row.delivery_id)
@@ -506,7 +538,6 @@ class Night:
                 self._take(receipt)
             else:
                 self._ingest(step, self._source(receipt), held=row, replaced=None)
-        return chosen
 
     # Step 7-9: compute, publish, account
 
@@ -697,6 +728,15 @@ def _file_digest(path: Path) -> str:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _closed(deliveries: list[str]) -> KeyUnavailable:
+    many = len(deliveries) > 1
+    return KeyUnavailable(
+        f"the landing window of {', '.join(deliveries)} is closed",
+        next_step="the two officers together can open "
+        f"{'them' if many else 'it'}: `wardwatch reprocess request {' '.join(deliveries)}`; or ask for a re-delivery",
+    )
 
 
 def _rank(receipt: Receipt) -> int:

@@ -144,11 +144,18 @@ def sign_document(document: Receipt | Refusal, key: SigningKey) -> bytes:
 
 
 _Kind = TypeVar("_Kind", Receipt, Refusal)
+_NO_RECEIPT = "a receipt of the landing zone is missing or is not one"
 
 
 def load_receipt(path: Path, keyring: Keyring) -> Receipt:
     """Read and verify a receipt. Raises :class:`~schemas.errors.IntegrityError`."""
     return _load(path, keyring.signers("manifest_signing"), Receipt, RECEIPT_PURPOSE)
+
+
+def read_receipt(content: bytes, signers: dict[str, str]) -> Receipt:
+    """Verify a receipt that was read. ``signers``: the accepted signers, key id -> public key. Raises
+    :class:`~schemas.errors.IntegrityError`."""
+    return _parse(content, signers, Receipt, RECEIPT_PURPOSE)
 
 
 def load_refusal(path: Path, keyring: Keyring) -> Refusal:
@@ -158,12 +165,20 @@ def load_refusal(path: Path, keyring: Keyring) -> Refusal:
 
 def _load(path: Path, signers: dict[str, str], kind: type[_Kind], purpose: str) -> _Kind:
     try:
-        document = parse_canonical(path.read_bytes())
+        content = path.read_bytes()
+    except OSError:
+        raise IntegrityError(_NO_RECEIPT) from None
+    return _parse(content, signers, kind, purpose)
+
+
+def _parse(content: bytes, signers: dict[str, str], kind: type[_Kind], purpose: str) -> _Kind:
+    try:
+        document = parse_canonical(content)
         body, signature = document["receipt"], document["signature"]
         if set(document) != {"receipt", "signature"}:
             raise KeyError
-    except (OSError, KeyError, TypeError):
-        raise IntegrityError("a receipt of the landing zone is missing or is not one") from None
+    except (KeyError, TypeError):
+        raise IntegrityError(_NO_RECEIPT) from None
     verify(body, signature, purpose, signers)
     try:
         return kind.model_validate(body)

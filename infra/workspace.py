@@ -24,6 +24,7 @@ ZONES = (
     "lake",
     "published",
     "reviews",
+    "reprocessing",
     "retention",
     "outbox",
     "audit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ POLICY = Path(__file__).parent / "policy" / "review.yaml"
 
 Side = Literal["guardian", "siro"]
 ReviewPurpose = Literal["case_review", "break_glass"]
+OpeningPurpose = Literal["case_review", "break_glass", "reprocessing"]
+"""What two officers open something for: a list for a hospital, or a landed delivery after its window."""
 Event = Literal["approve", "refuse", "withdraw", "expire", "spend", "issue", "receive"]
 State = Literal["requested", "approved", "spent", "issued", "received", "refused", "withdrawn", "expired"]
 
@@ -44,10 +46,17 @@ class Gateway(Strict):
     says: str = Field(min_length=10)
 
 
+class RequesterRule(Strict):
+    """For one purpose, the roles of roles.yaml that may ask."""
+
+    purpose: OpeningPurpose
+    roles: tuple[str, ...] = Field(min_length=1)
+
+
 class ApprovalRule(Strict):
     """For one purpose and side, the roles of roles.yaml whose signature counts."""
 
-    purpose: ReviewPurpose
+    purpose: OpeningPurpose
     side: Side
     roles: tuple[str, ...] = Field(min_length=1)
 
@@ -60,7 +69,7 @@ class ReviewPolicy(Strict):
     emittable_items: tuple[Item, ...] = Field(min_length=1)
     legal_gateways: tuple[Gateway, ...]
     approvals: tuple[ApprovalRule, ...]
-    requester_roles: tuple[str, ...]
+    requesters: tuple[RequesterRule, ...]
     never_approves: tuple[str, ...]
     placeholders: tuple[str, ...]
 
@@ -75,7 +84,9 @@ class ReviewPolicy(Strict):
         if self.emittable_items != (Item.LOCAL_PATIENT_IDENTIFIER,):
             # What the public was promised does not change by an edit of this file.
             raise ValueError("a list holds the local patient identifier and nothing else")
-        for purpose in ("case_review", "break_glass"):
+        if sorted(rule.purpose for rule in self.requesters) != sorted(get_args(OpeningPurpose)):
+            raise ValueError("each purpose names once who may ask")
+        for purpose in get_args(OpeningPurpose):
             sides = {rule.side: rule.roles for rule in self.approvals if rule.purpose == purpose}
             if set(sides) != {"guardian", "siro"} or set(sides["guardian"]) & set(sides["siro"]):
                 raise ValueError(f"{purpose}: a guardian side and a SIRO side sign, of different roles")
@@ -92,6 +103,10 @@ class ReviewPolicy(Strict):
         return next(
             (rule.roles for rule in self.approvals if (rule.purpose, rule.side) == (purpose, side)), ()
         )
+
+    def requesters_of(self, purpose: str) -> tuple[str, ...]:
+        """The roles that may ask for ``purpose``; empty for one that the file does not have."""
+        return next((rule.roles for rule in self.requesters if rule.purpose == purpose), ())
 
     def gateway(self, code: str) -> Gateway | None:
         return next((gateway for gateway in self.legal_gateways if gateway.code == code), None)

@@ -5,21 +5,33 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from flows.cli.context import audit_log, context_of, now, print_json
-from infra.audit import AuditLog
+from flows.cli.context import audit_log, now, print_json
+from flows.cli.deciding import (
+    KEY_HELP,
+    ROLE_HELP,
+    SIGNING_HELP,
+    audit_of,
+    give,
+    key_file,
+    read_file,
+    say_no,
+    side_of,
+    signing_key_of,
+    take_back,
+    take_in,
+    workspace_and_rules,
+)
 from infra.files import write_atomic
 from infra.keyring import Keyring
-from infra.officers import IDENTITY_FILE, SIGNING_FILE, load_identity, load_signing_key
-from infra.register import Register
+from infra.officers import IDENTITY_FILE, load_identity, load_signing_key
 from infra.review.case import ZONE, Case, cases, open_case
-from infra.review.permission import Rules, rules_of
-from infra.signing import SigningKey
+from infra.review.documents import Approval, Signed
+from infra.review.permission import Rules
 from infra.workspace import Workspace
-from schemas.errors import NotPermitted, UsageError
+from schemas.errors import UsageError
 
 review_app = typer.Typer(
     help="The exceptional case review: a list of its own numbers that one hospital alone can read.",
@@ -27,55 +39,10 @@ review_app = typer.Typer(
 )
 
 ANALYST, GUARDIAN, PIPELINE, HOSPITAL = "intelligence_analyst", "caldicott_guardian", "pipeline", "hospital"
-SIDE_OF = {
-    "caldicott_guardian": "guardian",
-    "deputy_caldicott_guardian": "guardian",
-    "siro": "siro",
-    "deputy_siro": "siro",
-}
-ROLE_HELP = "Role in which this is done: " + ", ".join(SIDE_OF)
-KEY_HELP = "Private age key; in a demonstration that of the role."
-SIGNING_HELP = "Private signing key; in a demonstration that of the role."
-
-
-def _workspace(context: typer.Context, *, quiet: bool = False) -> tuple[Workspace, Rules]:
-    workspace = context_of(context).open(quiet=quiet)
-    register = Register.load(workspace.zone("keys"))
-    register.require_recorded(workspace.zone("audit"))
-    return workspace, rules_of(workspace, register)
 
 
 def _case(workspace: Workspace, case: str) -> Case:
     return open_case(workspace.zone(ZONE), case)
-
-
-def _key_file(workspace: Workspace, rules: Rules, role: str, given: Path | None, name: str) -> Path:
-    """The file given, or that of the role in a demonstration. Nobody else's private key lies in a workspace."""
-    if given is not None:
-        return given
-    if not rules.register.demo:
-        raise UsageError(
-            "say where your own key is", next_step="give --key and --signing-key; keys stay on your machine"
-        )
-    return workspace.zone("officers") / role / name
-
-
-def _signing(workspace: Workspace, rules: Rules, role: str, given: Path | None) -> tuple[SigningKey, str]:
-    """The signing key and the person whose key the register says it is."""
-    key = load_signing_key(_key_file(workspace, rules, role, given, SIGNING_FILE))
-    return key, rules.register.signer(key.key_id, now()).person
-
-
-def _audit(workspace: Workspace, role: str, person: str) -> AuditLog:
-    """The log, with the person that the signing key stands for: a name in the environment proves nothing."""
-    log = audit_log(workspace, role)
-    return AuditLog(workspace.zone("audit"), now, person, role, second_sink=log.second_sink)
-
-
-def _side(role: str) -> Any:
-    if role not in SIDE_OF:
-        raise UsageError("only an officer decides on a case", next_step=ROLE_HELP)
-    return SIDE_OF[role]
 
 
 # Asking ----------------------------------------------------------------------------------------------------
@@ -118,8 +85,8 @@ def review_request(
     """Ask for the hospital numbers of a cohort, with the necessity test. Both officers then decide."""
     from infra.review.request import Wish, make_request
 
-    workspace, rules = _workspace(context, quiet=as_json)
-    key, person = _signing(workspace, rules, ANALYST, signing_key)
+    workspace, rules = workspace_and_rules(context, quiet=as_json)
+    key, person = signing_key_of(workspace, rules, ANALYST, signing_key)
     parameters = {"provider": hospital, "from_date": since, "to_date": until}
     if diagnosis:
         parameters["diagnosis"] = diagnosis
@@ -148,7 +115,7 @@ def review_request(
         signing_key=key,
         keyring=Keyring.open(workspace.zone("keys")),
         rules=rules,
-        audit=_audit(workspace, ANALYST, person),
+        audit=audit_of(workspace, ANALYST, person),
         now=now(),
     )
     asked = signed.document
@@ -173,7 +140,7 @@ def review_show(
     from infra.review.bundle import make_bundle
     from infra.review.standing import state_now
 
-    workspace, rules = _workspace(context, quiet=as_json)
+    workspace, rules = workspace_and_rules(context, quiet=as_json)
     if not case:
         _show_all(workspace, rules, as_json)
         return
@@ -224,27 +191,20 @@ def review_approve(
     file: Path = typer.Option(None, "--file", help="Hand in an approval that was made elsewhere."),
 ) -> None:
     """Say yes as an officer. On the officer's own machine: --workspace BUNDLE, --key, --signing-key and --out."""
-    from infra.review.approval import approve, hand_in
-    from infra.review.audited import audited
-    from infra.review.documents import Approval, parse
+    from infra.review.approval import approve
 
-    workspace, rules = _workspace(context)
+    workspace, rules = workspace_and_rules(context)
     found = _case(workspace, case)
     if file is not None:
-        content = _read(file)
-        said = parse(content, Approval).document
-        audit = _audit(workspace, said.role, said.person)
-        signed = hand_in(found, content, rules=rules, audit=audit, now=now())
-        print(f"approval of {said.side} side taken in for case {signed.document.case}")
+        take_in(workspace, rules, found, file)
         return
-    side = _side(role)
-    signer, person = _signing(workspace, rules, role, signing_key)
-    identity = load_identity(_key_file(workspace, rules, role, key, IDENTITY_FILE))
-    request = found.request()
+    side = side_of(role)
+    signer, person = signing_key_of(workspace, rules, role, signing_key)
+    identity = load_identity(key_file(workspace, rules, role, key, IDENTITY_FILE))
 
-    def made() -> Any:
+    def made() -> Signed[Approval]:
         return approve(
-            request,
+            found.request(),
             side,
             person=person,
             identity=identity,
@@ -255,25 +215,7 @@ def review_approve(
             now=now(),
         )
 
-    if out is not None:  # the officer's own machine has no audit log; handing in has
-        write_atomic(out, made().content)
-        print(f"approval written: {out}")
-        return
-    audit = _audit(workspace, role, person)
-    try:
-        signed = made()
-    except NotPermitted:
-        with audited(audit, "review.approve", case, request.document.purpose):
-            raise
-    hand_in(found, signed.content, rules=rules, audit=audit, now=now())
-    print(f"approved for the {side} side: case {case}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        raise UsageError("the file cannot be read") from None
+    give(workspace, rules, found, role, person, made, out)
 
 
 @review_app.command("refuse")
@@ -285,21 +227,8 @@ def review_refuse(
     signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
 ) -> None:
     """Say no as an officer. One no ends the case."""
-    from infra.review.approval import refuse
-
-    workspace, rules = _workspace(context)
-    _side(role)
-    key, person = _signing(workspace, rules, role, signing_key)
-    refuse(
-        _case(workspace, case),
-        reason,
-        person=person,
-        signing_key=key,
-        rules=rules,
-        audit=_audit(workspace, role, person),
-        now=now(),
-    )
-    print(f"refused: case {case}")
+    workspace, rules = workspace_and_rules(context)
+    say_no(workspace, rules, _case(workspace, case), role, reason, signing_key)
 
 
 @review_app.command("withdraw")
@@ -310,20 +239,8 @@ def review_withdraw(
     signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
 ) -> None:
     """Take an own request back."""
-    from infra.review.approval import withdraw
-
-    workspace, rules = _workspace(context)
-    key, person = _signing(workspace, rules, ANALYST, signing_key)
-    withdraw(
-        _case(workspace, case),
-        reason,
-        person=person,
-        signing_key=key,
-        rules=rules,
-        audit=_audit(workspace, ANALYST, person),
-        now=now(),
-    )
-    print(f"withdrawn: case {case}")
+    workspace, rules = workspace_and_rules(context)
+    take_back(workspace, rules, _case(workspace, case), ANALYST, reason, signing_key)
 
 
 # Issuing ---------------------------------------------------------------------------------------------------
@@ -335,7 +252,7 @@ def review_issue(context: typer.Context, case: str, as_json: bool = typer.Option
     from infra.review.issue import issue
     from infra.review.receipt import raise_overdue
 
-    workspace, rules = _workspace(context, quiet=as_json)
+    workspace, rules = workspace_and_rules(context, quiet=as_json)
     audit = audit_log(workspace, PIPELINE)
     record = issue(
         workspace,
@@ -366,15 +283,15 @@ def review_look_back(
     """As the Caldicott Guardian, review a use of the emergency procedure; due within two working days."""
     from infra.review.break_glass import look_back
 
-    workspace, rules = _workspace(context)
-    key, person = _signing(workspace, rules, GUARDIAN, signing_key)
+    workspace, rules = workspace_and_rules(context)
+    key, person = signing_key_of(workspace, rules, GUARDIAN, signing_key)
     look_back(
         _case(workspace, case),
         finding,
         person=person,
         signing_key=key,
         rules=rules,
-        audit=_audit(workspace, GUARDIAN, person),
+        audit=audit_of(workspace, GUARDIAN, person),
         now=now(),
     )
     print(f"reviewed: case {case}")
@@ -394,7 +311,7 @@ def review_open(
     """At the hospital: open a list with the hospital's own key. `age -d -i KEY FILE` does the same."""
     from infra.review.receipt import make_receipt, open_list, refuse_place
 
-    sealed = _read(file)
+    sealed = read_file(file)
     if receipt is not None and signing_key is None:
         raise UsageError("a receipt is signed", next_step="give --signing-key")
     if out is not None:
@@ -423,13 +340,13 @@ def review_receipt(
     from infra.review.issue import tidy
     from infra.review.receipt import overdue, raise_overdue, take_receipt
 
-    workspace, rules = _workspace(context)
+    workspace, rules = workspace_and_rules(context)
     reviews = workspace.zone(ZONE)
     if case:
         if file is None:
             raise UsageError("name the receipt", next_step="give --file")
         audit = audit_log(workspace, HOSPITAL)
-        took = take_receipt(_case(workspace, case), _read(file), rules=rules, audit=audit, now=now())
+        took = take_receipt(_case(workspace, case), read_file(file), rules=rules, audit=audit, now=now())
         print(f"{took.document.organisation} has received the list of case {case}")
         return
     raise_overdue(

@@ -10,7 +10,6 @@ import typer
 
 from flows.backfill import month
 from flows.cli.context import context_of, person, print_json, teller
-from flows.nightly import tell_nothing
 from flows.orchestrator import RunHadProblems, Watcher, prepare, watched_by
 from infra import publish
 from infra.night import Outcome
@@ -19,7 +18,7 @@ from schemas.errors import WardwatchError
 from transforms.identifiers import refuse_identifiers
 
 
-def _run(workspace: Workspace, watching: Watcher, start: Callable[[], Any]) -> Outcome:
+def run(workspace: Workspace, watching: Watcher, start: Callable[[], Any]) -> Outcome:
     """Run a flow in this process, with Prefect's embedded server, and give its outcome."""
     with watched_by(watching):
         try:
@@ -33,7 +32,7 @@ def _run(workspace: Workspace, watching: Watcher, start: Callable[[], Any]) -> O
     return watching.outcome
 
 
-def _finish(workspace: Workspace, outcome: Outcome, as_json: bool) -> None:
+def finish(workspace: Workspace, outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -75,10 +74,9 @@ def nightly(
     say("starting the orchestrator") if not as_json else None
     from flows.nightly_flow import nightly as flow
 
-    # A machine reads standard output: the document and nothing else.
-    watching = Watcher(lambda _line: None, tell_nothing) if as_json else Watcher(say, progress)
-    outcome = _run(workspace, watching, lambda: flow(workspace=str(workspace.root.resolve())))
-    _finish(workspace, outcome, as_json)
+    watching = Watcher.quiet() if as_json else Watcher(say, progress)
+    outcome = run(workspace, watching, lambda: flow(workspace=str(workspace.root.resolve())))
+    finish(workspace, outcome, as_json)
 
 
 def backfill(
@@ -98,7 +96,7 @@ def backfill(
     from flows.backfill_flow import backfill as flow
 
     watching = Watcher(say=say, progress=progress)
-    outcome = _run(
+    outcome = run(
         workspace,
         watching,
         lambda: flow(
@@ -111,7 +109,7 @@ def backfill(
             dry_run=dry_run,
         ),
     )
-    _finish(workspace, outcome, as_json=False)
+    finish(workspace, outcome, as_json=False)
 
 
 def register(app: typer.Typer) -> None:

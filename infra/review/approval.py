@@ -22,7 +22,7 @@ from typing import Any
 from infra.audit import AuditLog
 from infra.commit_points import commit_point
 from infra.review.audited import audited
-from infra.review.case import APPROVAL, REFUSAL, WITHDRAWAL, Case
+from infra.review.case import APPROVAL, REFUSAL, WITHDRAWAL, Decided
 from infra.review.cohort import check_manifest
 from infra.review.documents import Approval, Refusal, Request, Signed, Withdrawal, parse, sign, stamp, write
 from infra.review.permission import (
@@ -101,7 +101,9 @@ def approve(
     return sign(approval, signing_key)
 
 
-def hand_in(case: Case, content: bytes, *, rules: Rules, audit: AuditLog, now: datetime) -> Signed[Approval]:
+def hand_in(
+    case: Decided, content: bytes, *, rules: Rules, audit: AuditLog, now: datetime
+) -> Signed[Approval]:
     """Take an approval into its case, after checking it as it will be checked again when it is used.
 
     Raises :class:`NotPermitted` (also ``already_decided``, ``wrong_state``) and :class:`IntegrityError`; each is in
@@ -109,11 +111,11 @@ def hand_in(case: Case, content: bytes, *, rules: Rules, audit: AuditLog, now: d
     """
     with (
         _taken_back_without_audit(case) as kept,
-        audited(audit, "review.approve", case.case, _purpose(case)) as step,
+        audited(audit, f"{case.action}.approve", case.case, _purpose(case)) as step,
     ):
         request = case.request()
         approval = parse(content, Approval)
-        check_request(request, rules, now)
+        case.check(rules, now)
         check_approval(approval, request, rules, now)
         require_state(case, rules, now, ("requested",))
         if any(each.document.person == approval.document.person for each in case.approvals()):
@@ -129,7 +131,7 @@ def hand_in(case: Case, content: bytes, *, rules: Rules, audit: AuditLog, now: d
 
 
 @contextmanager
-def _taken_back_without_audit(case: Case) -> Iterator[list[str]]:
+def _taken_back_without_audit(case: Decided) -> Iterator[list[str]]:
     """Remove what was kept if there could be no durable line about it."""
     kept: list[str] = []
     try:
@@ -140,7 +142,7 @@ def _taken_back_without_audit(case: Case) -> Iterator[list[str]]:
         raise
 
 
-def _purpose(case: Case) -> str:
+def _purpose(case: Decided) -> str:
     """The purpose of a case for the audit line; empty if its request cannot even be read."""
     try:
         return case.request().document.purpose
@@ -149,7 +151,7 @@ def _purpose(case: Case) -> str:
 
 
 def refuse(
-    case: Case,
+    case: Decided,
     reason: str,
     *,
     person: str,
@@ -159,7 +161,7 @@ def refuse(
     now: datetime,
 ) -> Signed[Refusal]:
     """End a case with an officer's no. Raises :class:`NotPermitted`, :class:`IdentifierInText`; audited."""
-    with audited(audit, "review.refuse", case.case, _purpose(case)) as step:
+    with audited(audit, f"{case.action}.refuse", case.case, _purpose(case)) as step:
         request = case.request()
         refuse_identifiers(reason, "the reason")
         roles = [role for side in SIDES for role in rules.policy.roles_of(request.document.purpose, side)]
@@ -186,7 +188,7 @@ def refuse(
 
 
 def withdraw(
-    case: Case,
+    case: Decided,
     reason: str,
     *,
     person: str,
@@ -196,7 +198,7 @@ def withdraw(
     now: datetime,
 ) -> Signed[Withdrawal]:
     """Take a request back. Only its requester can. Raises :class:`NotPermitted`; audited."""
-    with audited(audit, "review.withdraw", case.case, _purpose(case)) as step:
+    with audited(audit, f"{case.action}.withdraw", case.case, _purpose(case)) as step:
         request = case.request()
         refuse_identifiers(reason, "the reason")
         if person != request.document.requester:
@@ -210,7 +212,8 @@ def withdraw(
             reason=reason,
         )
         signed = sign(document, signing_key)
-        check_signature(signed, person, rules.policy.requester_roles, rules.register, [now])
+        requesters = rules.policy.requesters_of(request.document.purpose)
+        check_signature(signed, person, requesters, rules.register, [now])
         require_state(case, rules, now, ("requested", "approved"))
         commit_point("review.withdrawal.before")
         case.put(WITHDRAWAL, signed.content, "a withdrawal")

@@ -15,21 +15,25 @@ removed when the case ends.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from infra.commit_points import commit_point
-from infra.files import make_folder, open_private, storage_errors, sync_folder
+from infra.files import FILE_MODE, make_folder, open_private, storage_errors, sync_folder
 from infra.review.documents import (
     CASE_ID,
     LARGEST_DOCUMENT,
     Approval,
+    Asked,
     Document,
     EmergencyReview,
     IssueRecord,
@@ -39,8 +43,11 @@ from infra.review.documents import (
     Signed,
     Spending,
     Withdrawal,
+    moment_of,
     parse,
 )
+from infra.review.permission import Rules, check_request
+from infra.vault import MANIFEST_FILE, share_file
 from schemas.errors import IntegrityError, UsageError
 
 ZONE = "reviews"
@@ -55,8 +62,11 @@ ISSUE = "issue.json"
 RECEIPT = "receipt.json"
 EMERGENCY_REVIEW = "emergency-review.json"
 PART = ".part"
+OLD_SECONDS = 3600.0
 
 Kind = TypeVar("Kind", bound=Document)
+Wanted = TypeVar("Wanted", bound=Asked)
+Which = TypeVar("Which", bound="Decided")
 
 
 def read_small(path: Path, longest: int = LARGEST_DOCUMENT) -> bytes | None:
@@ -100,8 +110,16 @@ def write_new(path: Path, content: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One case of the folder ``reviews`` of a workspace, or of a bundle of the same shape."""
+class Decided:
+    """One thing that two officers decide about, in a folder of its own among others of its kind.
+
+    ``action``: what its lines in the audit log begin with. ``show``: the command that shows what there is.
+    ``zone``: the zone of the workspace that holds it.
+    """
+
+    action: ClassVar[str]
+    show: ClassVar[str]
+    zone: ClassVar[str]
 
     reviews: Path
     case: str
@@ -134,11 +152,24 @@ class Case:
             raise IntegrityError(f"{name} belongs to another case")
         return found
 
-    def request(self) -> Signed[Request]:
+    def request(self) -> Signed[Asked]:
+        """What was asked for. Raises as :meth:`_asked`."""
+        raise NotImplementedError
+
+    def check(self, rules: Rules, now: datetime) -> None:
+        """Every rule that the request must keep whenever it is approved or used. Raises :class:`NotPermitted`,
+        :class:`IdentifierInText` and :class:`IntegrityError`."""
+        raise NotImplementedError
+
+    def needed(self) -> list[str]:
+        """The files of the workspace, by their paths in it, that an officer needs in order to approve."""
+        raise NotImplementedError
+
+    def _asked(self, kind: type[Wanted]) -> Signed[Wanted]:
         """Raises :class:`UsageError` if there is no such case, :class:`IntegrityError` if it is not canonical."""
-        found = self._one(REQUEST, Request)
+        found = self._one(REQUEST, kind)
         if found is None:
-            raise UsageError("there is no such case", next_step="`wardwatch review show` lists them")
+            raise UsageError("there is no such case", next_step=f"`{self.show}` lists them")
         return found
 
     def approvals(self) -> list[Signed[Approval]]:
@@ -157,6 +188,29 @@ class Case:
     def withdrawal(self) -> Signed[Withdrawal] | None:
         return self._one(WITHDRAWAL, Withdrawal)
 
+    def spending(self, request_sha256: str) -> Signed[Spending] | None:
+        content = read_small(self.reviews / LEDGER / f"{request_sha256}.json")
+        return None if content is None else parse(content, Spending)
+
+
+class Case(Decided):
+    """One case review of the folder ``reviews`` of a workspace, or of a bundle of the same shape."""
+
+    action = "review"
+    show = "wardwatch review show"
+    zone = ZONE
+
+    def request(self) -> Signed[Request]:
+        return self._asked(Request)
+
+    def check(self, rules: Rules, now: datetime) -> None:
+        check_request(self.request(), rules, now)
+
+    def needed(self) -> list[str]:
+        names = (MANIFEST_FILE, share_file("guardian"), share_file("siro"))
+        folders = [delivery.folder for delivery in self.request().document.cohort.deliveries]
+        return [f"vault/{folder}/{name}" for folder in folders for name in names]
+
     def issue_record(self) -> Signed[IssueRecord] | None:
         return self._one(ISSUE, IssueRecord)
 
@@ -166,27 +220,32 @@ class Case:
     def emergency_review(self) -> Signed[EmergencyReview] | None:
         return self._one(EMERGENCY_REVIEW, EmergencyReview)
 
-    def spending(self, request_sha256: str) -> Signed[Spending] | None:
-        content = read_small(self.reviews / LEDGER / f"{request_sha256}.json")
-        return None if content is None else parse(content, Spending)
-
 
 def open_case(reviews: Path, case: str) -> Case:
     """The case of that code. Raises :class:`UsageError` for what is no code, or for a case that is not there."""
+    return opened(Case, reviews, case)
+
+
+def opened(kind: type[Which], reviews: Path, case: str) -> Which:
+    """The one of ``kind`` of that code. Raises as :func:`open_case`."""
     if not CASE_ID.fullmatch(case):
-        raise UsageError(
-            "a case has a code of twelve letters", next_step="`wardwatch review show` lists them"
-        )
-    found = Case(reviews, case)
+        raise UsageError("a case has a code of twelve letters", next_step=f"`{kind.show}` lists them")
+    found = kind(reviews, case)
     found.request()
     return found
 
 
 def cases(reviews: Path) -> Iterator[Case]:
-    """Every case of the folder, by code. A folder without a request is what a killed one left, and no case."""
+    """Every case review of the folder, by code."""
+    return every(Case, reviews)
+
+
+def every(kind: type[Which], reviews: Path) -> Iterator[Which]:
+    """Everything of ``kind`` in the folder, by code. A folder without a request is what a killed one left, and none
+    of them."""
     for path in folders(reviews):
         if os.path.lexists(path / REQUEST):
-            yield Case(reviews, path.name)
+            yield kind(reviews, path.name)
 
 
 def folders(reviews: Path) -> Iterator[Path]:
@@ -195,3 +254,47 @@ def folders(reviews: Path) -> Iterator[Path]:
         for path in sorted(reviews.iterdir()):
             if path.is_dir() and not path.is_symlink() and CASE_ID.fullmatch(path.name):
                 yield path
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """What a killed process left unfinished in the folder of a case or the ledger; what is younger than an hour may
+    still be written."""
+    left = [*folder.glob(f"*{PART}")]
+    if folder.name != LEDGER and not (folder / REQUEST).exists():
+        left += [folder / REVIEW_KEY, folder / KEPT_COHORT]
+    for path in left:
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > OLD_SECONDS:
+                path.unlink()
+
+
+def forget_ended(found: Iterable[Decided], now: datetime) -> int:
+    """Remove what only open cases need (:meth:`Decided.forget`) from those that are over; returns how many.
+
+    Only for whoever holds what :func:`one_at_a_time` gives.
+    """
+    ended = 0
+    for case in found:
+        if not any((case.folder / name).exists() for name in (REVIEW_KEY, KEPT_COHORT)):
+            continue
+        request = case.request()
+        if (
+            now >= moment_of(request.document.expires)
+            or case.spending(request.sha256) is not None
+            or case.refusal() is not None
+            or case.withdrawal() is not None
+        ):
+            case.forget()
+            ended += 1
+    return ended
+
+
+@contextmanager
+def one_at_a_time(reviews: Path) -> Iterator[None]:
+    """Hold the using of approvals. The ledger decides who may; this keeps one run from sweeping another's file."""
+    descriptor = os.open(reviews / ".issue.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ from infra.signing import Signature, SigningKey, canonical_json, key_id_of, pars
 from infra.signing import verify as verify_signature
 from schemas.contract import Strict
 from schemas.errors import IntegrityError, UsageError
-from schemas.review_policy import ReviewPurpose, Side
+from schemas.review_policy import OpeningPurpose, ReviewPurpose, Side
 
 MOMENT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 LARGEST_DOCUMENT = 1 << 20
@@ -136,19 +136,38 @@ class Acknowledged(Strict):
     more_than_the_cap: bool = False
 
 
-class Request(Document):
+class Asked(Document):
+    """What every request that two officers decide about says: who asks, for what purpose, from when to when, under
+    which rules. ``review_recipient``: the key made for this request, to which the officers seal their shares."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    demo: bool
+    requester: Person
+    purpose: OpeningPurpose
+    agreement: str = Field(min_length=1, max_length=100)
+    trigger: Plain
+    made_at: Stamp
+    not_before: Stamp
+    expires: Stamp
+    single_use: Literal[True] = True
+    policy: Sha256
+    register_digest: Sha256
+    review_recipient: str = Field(pattern=r"^age1[0-9a-z]+$")
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the requester wrote: name of the field -> text."""
+        return {"trigger": self.trigger}
+
+
+class Request(Asked):
     """What is asked for. Both officers sign these bytes, so nothing about the list is decided anywhere else."""
 
     signature_purpose: ClassVar[str] = "case-review-request"
 
     kind: Literal["case-review-request"] = "case-review-request"
-    id: str = Field(pattern=r"^[0-9a-f]{32}$")
-    demo: bool
-    requester: Person
     purpose: ReviewPurpose
     legal_gateway: Code
-    agreement: str = Field(min_length=1, max_length=100)
-    trigger: Plain
     recipient: Organisation
     recipient_key: str = Field(min_length=16, max_length=200)
     items: tuple[Code, ...] = Field(min_length=1)
@@ -158,13 +177,10 @@ class Request(Document):
     necessity: Necessity
     acknowledged: Acknowledged
     max_rows: int = Field(ge=1, le=10**6)
-    made_at: Stamp
-    not_before: Stamp
-    expires: Stamp
-    single_use: Literal[True] = True
-    policy: Sha256
-    register_digest: Sha256
-    review_recipient: str = Field(pattern=r"^age1[0-9a-z]+$")
+
+    @property
+    def texts(self) -> dict[str, str]:
+        return {**self.necessity.model_dump(), **super().texts}
 
 
 class Approval(Document):

@@ -12,12 +12,10 @@ also finds the private half of the review's key destroyed, so that the released 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +24,7 @@ import polars as pl
 from infra.audit import AuditLog, Decision
 from infra.audit_report import object_of
 from infra.commit_points import commit_point
-from infra.files import FILE_MODE, make_folder, open_private, storage_errors, sync_folder
+from infra.files import make_folder, open_private, storage_errors, sync_folder
 from infra.incidents import IncidentType, raise_incident
 from infra.keyring import Keyring
 from infra.register import Register
@@ -35,16 +33,17 @@ from infra.review.approval import released_shares
 from infra.review.audited import audited
 from infra.review.case import (
     ISSUE,
-    KEPT_COHORT,
     LEDGER,
     PART,
-    REQUEST,
     REVIEW_KEY,
     ZONE,
     Case,
     cases,
     folders,
+    forget_ended,
+    one_at_a_time,
     open_case,
+    sweep_unfinished,
 )
 from infra.review.cohort import Cohort, check_manifest, checked_question, deliveries_of, find_cohort, summary
 from infra.review.documents import Approval, IssueRecord, Request, Signed, sign, stamp
@@ -61,7 +60,7 @@ from infra.review.hospital_list import (
     record_name,
     system_random,
 )
-from infra.review.kept import forget_ended, lake_state, open_cohort, sealed_cohort
+from infra.review.kept import lake_state, open_cohort, sealed_cohort
 from infra.review.permission import (
     Rules,
     check_pair,
@@ -80,7 +79,6 @@ from schemas.review_policy import Side
 
 OUTBOX = "outbox"
 MOST_VERSIONS = 1000
-OLD_SECONDS = 3600.0
 
 
 def issue(
@@ -136,34 +134,23 @@ def _announced(case: Case) -> tuple[str, Decision, str]:
     return asked.purpose, "break_glass" if asked.purpose == break_glass.PURPOSE else "allow", about
 
 
-@contextmanager
-def one_at_a_time(reviews: Path) -> Iterator[None]:
-    """Hold the issuing of lists. The ledger decides who may; this keeps one run from sweeping another's file."""
-    descriptor = os.open(reviews / ".issue.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def tidy(workspace: Workspace, now: datetime) -> int:
     """Between issues: remove what cases that are over have no use for, above all expired ones. Returns how many."""
     reviews = make_folder(workspace.zone(ZONE))
     with one_at_a_time(reviews):
-        return forget_ended(reviews, now)
+        return forget_ended(cases(reviews), now)
 
 
 def sweep(workspace: Workspace, keyring: Keyring, audit: AuditLog, now: datetime) -> int:
     """Remove what killed runs left: files of the outbox that no signed issue record vouches for (each is audited),
-    what cases that are over have no use for (:func:`~infra.review.kept.forget_ended`), and unfinished files.
+    what cases that are over have no use for (:func:`~infra.review.case.forget_ended`), and unfinished files.
 
     Only for whoever holds :func:`one_at_a_time`. Returns the number of files taken out of the outbox.
     """
     reviews = workspace.zone(ZONE)
-    forget_ended(reviews, now)
+    forget_ended(cases(reviews), now)
     for folder in (*folders(reviews), reviews / LEDGER):
-        _sweep_unfinished(folder)
+        sweep_unfinished(folder)
     outbox, removed = workspace.zone(OUTBOX), 0
     vouched: dict[str, str] = {}
     for case in cases(workspace.zone(ZONE)):
@@ -192,17 +179,6 @@ def sweep(workspace: Workspace, keyring: Keyring, audit: AuditLog, now: datetime
             sync_folder(outbox)
         removed += 1
     return removed
-
-
-def _sweep_unfinished(folder: Path) -> None:
-    """What a killed process left unfinished in ``folder``; what is younger than an hour may still be written."""
-    left = [*folder.glob(f"*{PART}")]
-    if folder.name != LEDGER and not (folder / REQUEST).exists():
-        left += [folder / REVIEW_KEY, folder / KEPT_COHORT]
-    for path in left:
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > OLD_SECONDS:
-                path.unlink()
 
 
 def _take_back(placed: list[Path]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -20,9 +20,8 @@ from infra.code_version import code_version
 from infra.files import write_atomic
 from infra.keyring import Keyring
 from infra.lake import CommittedDelivery
-from infra.review.case import KEPT_COHORT, REVIEW_KEY, Case, cases, read_small
+from infra.review.case import KEPT_COHORT, Case, read_small
 from infra.review.cohort import SCHEMA, Cohort
-from infra.review.documents import moment_of
 from infra.sealing import seal, unseal
 from infra.signing import canonical_json, parse_canonical
 from schemas.errors import IntegrityError
@@ -89,24 +88,3 @@ def open_cohort(sealed: bytes, request_id: str, keyring: Keyring) -> Cohort:
         return Cohort(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError):
         raise wrong from None
-
-
-def forget_ended(reviews: Path, now: datetime) -> int:
-    """Remove what only open cases need (:meth:`Case.forget`) from those that are over; returns how many.
-
-    Only for whoever holds the issuing of lists.
-    """
-    ended = 0
-    for case in cases(reviews):
-        if not any((case.folder / name).exists() for name in (REVIEW_KEY, KEPT_COHORT)):
-            continue
-        request = case.request()
-        if (
-            now >= moment_of(request.document.expires)
-            or case.spending(request.sha256) is not None
-            or case.refusal() is not None
-            or case.withdrawal() is not None
-        ):
-            case.forget()
-            ended += 1
-    return ended

@@ -12,15 +12,15 @@ from datetime import datetime
 
 from infra.commit_points import commit_point
 from infra.files import make_folder
-from infra.review.case import LEDGER, Case, write_new
-from infra.review.documents import Approval, Request, Signed, Spending, sign, stamp
+from infra.review.case import LEDGER, Decided, write_new
+from infra.review.documents import Approval, Asked, Signed, Spending, sign, stamp
 from infra.signing import SigningKey
 from schemas.errors import NotPermitted
 
 
 def spend(
-    case: Case,
-    request: Signed[Request],
+    case: Decided,
+    request: Signed[Asked],
     approvals: Iterable[Signed[Approval]],
     *,
     signing_key: SigningKey,

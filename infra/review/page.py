@@ -24,7 +24,7 @@ def facts(request: Signed[Request], rules: Rules, state: State) -> dict[str, Any
     asked = request.document
     return {
         "case": asked.case,
-        "state": _shown(state),
+        "state": shown(state),
         "request_sha256": request.sha256,
         "request": asked.model_dump(mode="json"),
         "hospital_key_in_force": key_is_in_force(request, rules, moment_of(asked.made_at)),
@@ -32,7 +32,7 @@ def facts(request: Signed[Request], rules: Rules, state: State) -> dict[str, Any
     }
 
 
-def _shown(state: State) -> str:
+def shown(state: State) -> str:
     """As an officer sees it: that the other one has decided is not said before both have."""
     return {"requested": "open for decision", "approved": "approved by both"}.get(state, state)
 
@@ -61,7 +61,7 @@ def page(request: Signed[Request], rules: Rules, state: State, now: datetime) ->
     patients = "patient" if cohort.patients == 1 else "patients"
     lines = [
         "OFFICIAL SENSITIVE" + ("   DEMONSTRATION: no real person, no real agreement" if asked.demo else ""),
-        f"Case {asked.case}: {_shown(state)}",
+        f"Case {asked.case}: {shown(state)}",
     ]
     if asked.purpose == "break_glass":
         lines.append(
@@ -69,46 +69,46 @@ def page(request: Signed[Request], rules: Rules, state: State, now: datetime) ->
         )
     lines += [
         "",
-        *_field(
+        *field(
             "What",
             f"hospital numbers (local patient identifiers) of {cohort.patients} {patients}, and nothing else",
         ),
-        *_field(
+        *field(
             "To",
             f"{asked.recipient}, sealed to its key {asked.recipient_key}"
             + ("" if key_is_in_force(request, rules, now) else "  (THIS KEY IS NOT IN FORCE NOW)"),
         ),
-        *_field("Whose", f"{title}: {parameters}"),
-        *_field(
+        *field("Whose", f"{title}: {parameters}"),
+        *field(
             "Found",
             f"{cohort.records} {records} in {len(cohort.deliveries)} "
             f"deliver{'y' if len(cohort.deliveries) == 1 else 'ies'}; at most {asked.max_rows} numbers are released",
         ),
-        *_field(
+        *field(
             "Left out",
             "records whose number another organisation issued; empty and placeholder numbers; numbers that "
             "look like an NHS number, a postcode or a date. They are counted, never released",
         ),
     ]
     if asked.acknowledged.few_patients:
-        lines += _field("NOTE", "this is about very few patients, and the requester says that this is meant")
+        lines += field("NOTE", "this is about very few patients, and the requester says that this is meant")
     if asked.acknowledged.more_than_the_cap:
-        lines += _field(
+        lines += field(
             "NOTE", f"this may be more than the usual {policy.limit('row_cap')}, and that is meant"
         )
     lines += [
         "",
-        *_field("Led here", asked.trigger),
-        *_field("Step 1", f"Why it is necessary: {why.why_necessary}"),
-        *_field("", f"What else was considered: {why.alternatives_considered}"),
-        *_field("Step 2", f"Why it is proportionate: {why.why_proportionate}"),
-        *_field("", f"Objections considered: {why.objections_considered}"),
+        *field("Led here", asked.trigger),
+        *field("Step 1", f"Why it is necessary: {why.why_necessary}"),
+        *field("", f"What else was considered: {why.alternatives_considered}"),
+        *field("Step 2", f"Why it is proportionate: {why.why_proportionate}"),
+        *field("", f"Objections considered: {why.objections_considered}"),
         "",
-        *_field("Law", gateway.says if gateway else "no legal gateway of the policy"),
-        *_field("Agreement", asked.agreement),
-        *_field("Asked by", f"{asked.requester} at {asked.made_at}"),
-        *_field("Valid", f"{asked.not_before} to {asked.expires}, for one use"),
-        *_field("Request", request.sha256),
+        *field("Law", gateway.says if gateway else "no legal gateway of the policy"),
+        *field("Agreement", asked.agreement),
+        *field("Asked by", f"{asked.requester} at {asked.made_at}"),
+        *field("Valid", f"{asked.not_before} to {asked.expires}, for one use"),
+        *field("Request", request.sha256),
         "",
         *textwrap.wrap(
             "Signing releases your half of the keys of this one hospital's numbers in these deliveries, to be "
@@ -119,7 +119,7 @@ def page(request: Signed[Request], rules: Rules, state: State, now: datetime) ->
     return "\n".join(lines)
 
 
-def _field(name: str, text: str) -> list[str]:
+def field(name: str, text: str) -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=f"{name:<11}", subsequent_indent=" " * 11, break_long_words=True
     )

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from infra.keyring import PublicKeys
 from infra.purposes import POLICY_FOLDER, require_purpose
 from infra.register import Register
-from infra.review.documents import Approval, Document, Request, Signed, case_code, moment_of
+from infra.review.documents import Approval, Asked, Document, Request, Signed, case_code, moment_of
 from infra.signing import canonical_json
 from infra.workspace import Agreement, Workspace
 from schemas.errors import IntegrityError, NotPermitted
@@ -95,12 +95,11 @@ def rules_of(workspace: Workspace, register: Register) -> Rules:
     return Rules(review_policy(), register, workspace.settings.agreement, signers)
 
 
-def check_text(request: Request, policy: ReviewPolicy) -> None:
+def check_text(request: Asked, policy: ReviewPolicy) -> None:
     """That the reasons are reasons, and hold no identifier. Raises :class:`NotPermitted` (``reason_too_short``,
     ``reason_too_long``) and :class:`IdentifierInText`."""
     shortest, longest = policy.limit("shortest_text"), policy.limit("longest_text")
-    texts = {**request.necessity.model_dump(), "trigger": request.trigger}
-    for name, text in texts.items():
+    for name, text in request.texts.items():
         what = name.replace("_", " ")
         if len(" ".join(text.split())) < shortest:
             raise NotPermitted(
@@ -113,8 +112,8 @@ def check_text(request: Request, policy: ReviewPolicy) -> None:
         refuse_identifiers(text, what)
 
 
-def check_request(signed: Signed[Request], rules: Rules, now: datetime) -> None:
-    """Everything about a request that must hold whenever it is approved or used.
+def check_asked(signed: Signed[Asked], rules: Rules, now: datetime) -> None:
+    """What must hold of anything that two officers decide about, whenever it is approved or used.
 
     Raises :class:`NotPermitted` with the reason code of the first rule that does not hold,
     :class:`IdentifierInText` and :class:`IntegrityError`.
@@ -123,7 +122,8 @@ def check_request(signed: Signed[Request], rules: Rules, now: datetime) -> None:
     if request.case != case_code(request.id):
         raise NotPermitted("the case is not the one of this request", reason_code="changed")
     made = moment_of(request.made_at)
-    check_signature(signed, request.requester, policy.requester_roles, register, [made, max(now, made)])
+    requesters = policy.requesters_of(request.purpose)
+    check_signature(signed, request.requester, requesters, register, [made, max(now, made)])
     if request.demo != register.demo or request.demo != rules.agreement.demo:
         raise NotPermitted(
             "a demonstration is for demonstration data and keys only", reason_code="demonstration"
@@ -135,17 +135,26 @@ def check_request(signed: Signed[Request], rules: Rules, now: datetime) -> None:
             next_step="make a new request under the policy of today",
             reason_code="policy_changed",
         )
+    check_agreement(request, rules.agreement, now.date())
+    check_text(request, policy)
+
+
+def check_request(signed: Signed[Request], rules: Rules, now: datetime) -> None:
+    """Everything about the request of a case review that must hold whenever it is approved or used.
+
+    Raises as :func:`check_asked`, and :class:`NotPermitted` for what is a rule of lists alone.
+    """
+    check_asked(signed, rules, now)
+    request, policy, register = signed.document, rules.policy, rules.register
     if policy.gateway(request.legal_gateway) is None:
         raise NotPermitted("this is no legal gateway of the policy", reason_code="no_legal_gateway")
-    for role in policy.requester_roles:
+    for role in policy.requesters_of(request.purpose):
         if request.purpose == "case_review":
             require_purpose(request.purpose, role, "outbox.write", now.date())
     require_purpose(request.purpose, "pipeline", "vault.open", now.date())
     require_purpose(request.purpose, "pipeline", "outbox.write", now.date())
-    check_agreement(request, rules.agreement, now.date())
     check_items(request, policy)
     check_size(request, policy, request.cohort.patients)
-    check_text(request, policy)
     key = register.hospital(request.recipient, now)
     if key.fingerprint != request.recipient_key:
         raise NotPermitted(
@@ -155,7 +164,7 @@ def check_request(signed: Signed[Request], rules: Rules, now: datetime) -> None:
         )
 
 
-def check_time(request: Request, policy: ReviewPolicy, now: datetime) -> None:
+def check_time(request: Asked, policy: ReviewPolicy, now: datetime) -> None:
     """Raises :class:`NotPermitted` (``validity_too_long``, ``not_yet_valid``, ``expired``)."""
     made, begin, end = (moment_of(text) for text in (request.made_at, request.not_before, request.expires))
     longest = (
@@ -173,7 +182,7 @@ def check_time(request: Request, policy: ReviewPolicy, now: datetime) -> None:
         )
 
 
-def check_agreement(request: Request, agreement: Agreement, today: date) -> None:
+def check_agreement(request: Asked, agreement: Agreement, today: date) -> None:
     """Raises :class:`NotPermitted` (``another_agreement``, ``agreement_not_in_force``)."""
     if request.agreement != agreement.reference:
         raise NotPermitted("the data are held under another agreement", reason_code="another_agreement")
@@ -221,7 +230,7 @@ def check_size(request: Request, policy: ReviewPolicy, patients: int) -> None:
 
 
 def check_approver(
-    person: str, request: Request, register: Register, policy: ReviewPolicy, at: datetime
+    person: str, request: Asked, register: Register, policy: ReviewPolicy, at: datetime
 ) -> None:
     """That ``person`` is not who asked, and not who runs the pipeline.
 
@@ -231,11 +240,11 @@ def check_approver(
         raise NotPermitted("nobody decides on an own request", reason_code="requester_approves")
     if set(register.person(person, at).roles) & set(policy.never_approves):
         raise NotPermitted(
-            "who runs the pipeline does not decide on opening the vault", reason_code="engineer_approves"
+            "who runs the pipeline does not decide on opening what it sealed", reason_code="engineer_approves"
         )
 
 
-def check_approval(approval: Signed[Approval], request: Signed[Request], rules: Rules, now: datetime) -> None:
+def check_approval(approval: Signed[Approval], request: Signed[Asked], rules: Rules, now: datetime) -> None:
     """That one approval is one of this request, by somebody who may give it, then and now.
 
     Raises :class:`NotPermitted` (``another_request``, ``signed_outside_the_request``, ``no_role`` and the codes of
@@ -258,7 +267,7 @@ def check_approval(approval: Signed[Approval], request: Signed[Request], rules: 
 
 
 def check_pair(
-    approvals: Sequence[Signed[Approval]], request: Signed[Request], rules: Rules, now: datetime
+    approvals: Sequence[Signed[Approval]], request: Signed[Asked], rules: Rules, now: datetime
 ) -> dict[Side, Signed[Approval]]:
     """Side -> the approval of that side, if there is one of each and two persons gave them.
 

@@ -12,15 +12,15 @@ from datetime import datetime
 from pathlib import Path
 
 from infra.audit import read as read_audit
-from infra.review.case import Case
-from infra.review.documents import IssueRecord, Receipt, Request, Signed, moment_of
+from infra.review.case import Case, Decided
+from infra.review.documents import Asked, IssueRecord, Receipt, Request, Signed, moment_of
 from infra.review.permission import SIDES, Rules, check_pair, check_signature
 from infra.review.transitions import Happening, state_of
 from schemas.errors import IntegrityError, NotPermitted
 from schemas.review_policy import State
 
 
-def happenings(case: Case, rules: Rules) -> list[Happening]:
+def happenings(case: Decided, rules: Rules) -> list[Happening]:
     """Everything that happened to ``case``. Raises :class:`NotPermitted` and :class:`IntegrityError` for a document
     that is not what its signer signed."""
     request = case.request()
@@ -39,14 +39,20 @@ def happenings(case: Case, rules: Rules) -> list[Happening]:
     withdrawal = case.withdrawal()
     if withdrawal is not None:
         at = moment_of(withdrawal.document.decided_at)
-        check_signature(withdrawal, asked.requester, policy.requester_roles, register, [at])
+        check_signature(withdrawal, asked.requester, policy.requesters_of(asked.purpose), register, [at])
         found.append((at, "withdraw"))
     spending = case.spending(request.sha256)
     if spending is not None:
         found.append((moment_of(spending.document.spent_at), "spend"))
+    return found + (_of_a_list(case, rules) if isinstance(case, Case) else [])
+
+
+def _of_a_list(case: Case, rules: Rules) -> list[Happening]:
+    """That the list of a case review was issued, and that the hospital signed for it."""
+    found: list[Happening] = []
     record = case.issue_record()
     if record is not None:
-        check_record(record, request, rules)
+        check_record(record, case.request(), rules)
         found.append((moment_of(record.document.issued_at), "issue"))
         receipt = case.receipt()
         if receipt is not None:
@@ -57,7 +63,7 @@ def happenings(case: Case, rules: Rules) -> list[Happening]:
     return found
 
 
-def _is_pair(case: Case, request: Signed[Request], rules: Rules, at: datetime) -> bool:
+def _is_pair(case: Decided, request: Signed[Asked], rules: Rules, at: datetime) -> bool:
     """Whether both officers have approved. Why they have not is said when somebody wants to issue."""
     try:
         check_pair(case.approvals(), request, rules, at)
@@ -96,32 +102,36 @@ def check_receipt(receipt: Signed[Receipt], record: Signed[IssueRecord], rules: 
         ) from None
 
 
-def state_now(case: Case, rules: Rules, now: datetime) -> State:
+def state_now(case: Decided, rules: Rules, now: datetime) -> State:
     """The state of ``case`` at ``now``; raises as :func:`happenings` does."""
     expires = moment_of(case.request().document.expires)
     return state_of(rules.policy, happenings(case, rules), expires, now)
 
 
-def require_state(case: Case, rules: Rules, now: datetime, states: Sequence[State]) -> None:
+def require_state(case: Decided, rules: Rules, now: datetime, states: Sequence[State]) -> None:
     """Raises :class:`NotPermitted` with the reason code of the state that stands in the way."""
     state = state_now(case, rules, now)
     if state not in states:
         raise NotPermitted(
             f"the case is {state}",
-            next_step="`wardwatch review show` says what became of it",
+            next_step=f"`{case.show}` says what became of it",
             reason_code=state
             if state in ("refused", "withdrawn", "expired", "spent")
             else f"already_{state}",
         )
 
 
-def refuse_ended(case: Case, request_sha256: str, audit_folder: Path) -> None:
+def refuse_ended(case: Decided, request_sha256: str, audit_folder: Path) -> None:
     """What the audit log knows of an end that the folder may have lost.
 
     Raises :class:`NotPermitted` (``spent``, ``refused``, ``withdrawn``).
     """
-    ends = {"review.spend": "spent", "review.refuse": "refused", "review.withdraw": "withdrawn"}
-    for event in read_audit(audit_folder, action="review", case=case.case):
+    ends = {
+        f"{case.action}.spend": "spent",
+        f"{case.action}.refuse": "refused",
+        f"{case.action}.withdraw": "withdrawn",
+    }
+    for event in read_audit(audit_folder, action=case.action, case=case.case):
         if event.action in ends and event.decision in ("allow", "break_glass"):
             said = event.digests.get("request")
             if said is None or said == request_sha256:

@@ -70,6 +70,7 @@ def wardwatch(root: Path | None, *arguments: str | Path, clock: Callable[[], dat
             if name.startswith("flows.cli.") and hasattr(module, "now"):
                 stack.enter_context(patch.object(module, "now", clock))
         stack.enter_context(_standing_in("flows.nightly_flow", _plain_flow(clock)))
+        stack.enter_context(_standing_in("flows.reprocess_flow", _plain_reprocessing(clock)))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
         code = 0
@@ -106,6 +107,20 @@ def _plain_flow(clock: Callable[[], datetime]) -> ModuleType:
 
     module = ModuleType("flows.nightly_flow")
     module.nightly = nightly  # type: ignore[attr-defined]
+    return module
+
+
+def _plain_reprocessing(clock: Callable[[], datetime]) -> ModuleType:
+    """What ``flows.reprocess_flow`` does, without Prefect."""
+    from flows.orchestrator import watcher
+    from flows.reprocess import run_reprocessing
+
+    def reprocess(workspace: str, case: str, person: str) -> None:
+        watching = watcher()
+        watching.ended(run_reprocessing(Path(workspace), case, person, say=watching.say, clock=clock))
+
+    module = ModuleType("flows.reprocess_flow")
+    module.reprocess = reprocess  # type: ignore[attr-defined]
     return module
 
 

@@ -13,13 +13,18 @@ from datetime import datetime
 from typing import Any
 
 from infra.lake import reading
+from infra.landing import PIPELINE_KEY
+from infra.reprocessing.case import ReprocessingCase
+from infra.reprocessing.documents import REPROCESSING
+from infra.reprocessing.reopening import reopen
 from infra.review import receipt
 from infra.review.break_glass import is_reviewed
-from infra.review.case import ZONE, Case, cases
+from infra.review.case import REVIEW_KEY, ZONE, Case, cases, every
 from infra.review.documents import Request, Signed
 from infra.review.standing import state_now
 from infra.workspace import Workspace
 from tests.support import reviews
+from tests.support.reprocessing import Office
 from tests.support.reviews import Desk
 from tests.support.workspaces import EVENING, Clock, Extracts, keyring
 
@@ -66,6 +71,7 @@ def work(workspace: Workspace, moment: datetime) -> None:
     _decided(desk, REFUSED)
     _decided(desk, WITHDRAWN)
     _received(desk, EMERGENCY)
+    _opened_again(Office(workspace, Clock(moment)))
 
 
 def _find(desk: Desk, kind: int) -> list[tuple[Case, Signed[Request], str]]:
@@ -120,6 +126,29 @@ def _received(desk: Desk, kind: int) -> None:
             desk.look_back(request, _NOTE)
 
 
+def _opened_again(office: Office) -> None:
+    """A delivery past its window is asked for, approved and opened once."""
+    found = [(case, case.request()) for case in every(ReprocessingCase, office.workspace.zone(REPROCESSING))]
+    if any(case.spending(request.sha256) is not None for case, request in found):
+        return
+    delivery = min(path.name for path in office.workspace.zone("landing").glob("civil_deaths-*"))
+    (office.workspace.zone("landing") / delivery / PIPELINE_KEY).unlink(missing_ok=True)
+    request = found[0][1] if found else office.ask(delivery)
+    case = office.case(request)
+    signed = {approval.document.role for approval in case.approvals()}
+    for role in sorted({"caldicott_guardian", "siro"} - signed):
+        office.approve(request, role)
+    opened = reopen(
+        office.workspace,
+        case,
+        keyring=office.keyring,
+        register=office.register,
+        audit=office.audit("pipeline"),
+        clock=office.clock,
+    )
+    assert set(opened) == {delivery}
+
+
 def result(workspace: Workspace) -> dict[str, str]:
     """Kind -> digest of the numbers that the hospital received, or the state in which it ended."""
     desk = _DeskInside(workspace, Clock(EVENING))
@@ -136,5 +165,11 @@ def result(workspace: Workspace) -> dict[str, str]:
     vouched = {
         record.document.file for case in cases(workspace.zone(ZONE)) if (record := case.issue_record())
     }
+    found["opened again"] = str(
+        any(
+            case.spending(case.request().sha256) is not None and not (case.folder / REVIEW_KEY).exists()
+            for case in every(ReprocessingCase, workspace.zone(REPROCESSING))
+        )
+    )
     found["outbox"] = str(set(desk.outbox) == vouched)
     return found

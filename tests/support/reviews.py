@@ -79,14 +79,21 @@ def small_workspace(folder: Path) -> None:
     Desk(workspace).ask()
 
 
-def quick_night(workspace: Workspace, clock: Clock | None = None) -> None:
-    """A night that lands and commits what is in the inbox, and computes no indicator: a review needs none."""
+@contextmanager
+def without_indicators() -> Iterator[None]:
+    """Runs in it land and commit, and compute no indicator."""
     with (
         patch("infra.computation.load_indicators", lambda: ()),
         patch("infra.computation.build_mortality", lambda *_, **__: None),
         patch("infra.computation.build_cusum_charts", lambda *_: None),
         patch("infra.computation._coefficients", lambda *_: empty("mortality_coefficient")),
     ):
+        yield
+
+
+def quick_night(workspace: Workspace, clock: Clock | None = None) -> None:
+    """A night that lands and commits what is in the inbox, and computes no indicator: a review needs none."""
+    with without_indicators():
         outcome = workspaces.night(workspace, clock)
     assert not outcome.problems, [problem.line() for problem in outcome.problems]
 
