@@ -30,7 +30,8 @@ def prepare(orchestrator_folder: Path) -> None:
         "PREFECT_HOME": str(orchestrator_folder),
         "PREFECT_PROFILES_PATH": str(orchestrator_folder / "profiles.toml"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": EPHEMERAL_STARTUP_SECONDS,
-        "PREFECT_LOGGING_LEVEL": "ERROR",
+        # What a run fails with is said once, by who called it.
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
         "PREFECT_CLI_COLORS": "false",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",

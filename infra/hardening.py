@@ -209,11 +209,16 @@ def make_safe(record: logging.LogRecord) -> logging.LogRecord:
     elif isinstance(record.args, dict):
         record.args = {name: _safe_argument(value) for name, value in record.args.items()}
     if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-        record.exc_text = safe_traceback(record.exc_info[1])
+        record.exc_text = _safe_exception(record.exc_info[1])
     if record.exc_info:
         record.exc_info = None  # a formatter would render it anew
     record.stack_info = None
     return record
+
+
+def _safe_exception(error: BaseException) -> str:
+    """The places that led to ``error``; of our own typed errors the one line, which says what to do next."""
+    return str(error) if isinstance(error, WardwatchError) else safe_traceback(error)
 
 
 def _safe_argument(value: object) -> object:

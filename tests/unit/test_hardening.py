@@ -26,7 +26,7 @@ from infra.hardening import (
     safe_summary,
     safe_traceback,
 )
-from schemas.errors import NotPermitted
+from schemas.errors import NotPermitted, UsageError
 
 CANARY = "9991234567"
 PROJECT = Path(__file__).resolve().parents[2]
@@ -254,6 +254,16 @@ def test_no_log_record_of_any_logger_carries_an_exceptions_text(logged: io.Strin
     assert text.count("internal error pydantic_core") == 4
     assert "stopped by DuckDB\nTraceback (places only" in text
     assert "in _duckdb_key" in text
+
+
+def test_a_typed_error_is_one_line_of_the_log(logged: io.StringIO) -> None:
+    try:
+        raise UsageError("the range ends before it begins", next_step="turn it round")
+    except UsageError:
+        logging.getLogger("wardwatch.test.child").exception("the run ended")
+    assert logged.getvalue().splitlines()[1:] == [
+        str(UsageError("the range ends before it begins", next_step="turn it round"))
+    ]
 
 
 def test_an_ordinary_record_stays_as_it_is(logged: io.StringIO) -> None:
