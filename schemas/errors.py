@@ -31,7 +31,7 @@ class WardwatchError(Exception):
         self.next_step = next_step
 
     def __str__(self) -> str:
-        tail = f" Next: {self.next_step}" if self.next_step else ""
+        tail = f". Next: {self.next_step}" if self.next_step else ""
         return f"[{self.code}] {self.message}{tail}"
 
 

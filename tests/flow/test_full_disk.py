@@ -113,7 +113,7 @@ def test_landing_by_hand_on_a_full_disk_exits_with_its_code_and_keeps_nothing(
 
         assert ended.returncode == StorageFull.exit_code
         assert [line for line in ended.stderr.splitlines() if "demonstration" not in line] == [
-            "wardwatch: [storage.full] no space left while writing a sealed file Next: free space on the "
+            "wardwatch: [storage.full] no space left while writing a sealed file. Next: free space on the "
             "workspace's disk and run again; nothing was half kept"
         ]
         assert kept(empty_workspace.zone("landing")) == []
