@@ -13,6 +13,7 @@ from datetime import date
 import duckdb
 import polars as pl
 
+from infra.aggregate_charts import AggregateCharts, build_aggregate_charts
 from infra.compute import (
     IndicatorResult,
     add_death_link,
@@ -63,7 +64,7 @@ DIRECTIONS = {
     "neither": "neutral",
     "context": "context",
 }
-ON_MORTALITY_MODELS = ("shmi", "mortality_cusum")
+ON_MORTALITY_MODELS = ("shmi", "mortality_cusum", "mortality_aggregate_cusum")
 BRIDGE_COLUMNS = "old_person_token VARCHAR, person_token VARCHAR"
 
 
@@ -92,7 +93,7 @@ def compute(
     dates = [until for row in current if (until := parse_period(row.period).data_until) is not None]
     counts: dict[str, int] = {}
     results: list[IndicatorResult] = []
-    charts: CusumCharts | None = None
+    charts: list[CusumCharts | AggregateCharts] = []
     mortality: Mortality | None = None
     coefficients = empty("mortality_coefficient")
     reference = workspace_reference(workspace.root)
@@ -120,7 +121,7 @@ def compute(
             mortality = build_mortality(connection, reference, data_until=data_until)
             coefficients = _coefficients(connection)
             say("drawing the cumulative sum charts")
-            charts = build_cusum_charts(connection)
+            charts = [build_cusum_charts(connection), build_aggregate_charts(connection)]
             for indicator in load_indicators():
                 say(f"computing {indicator.metadata.name} {indicator.metadata.version}")
                 results.append(run_indicator(connection, INDICATOR_FOLDER / indicator.metadata.id))
@@ -131,7 +132,7 @@ def compute(
             singling_out = pl.DataFrame()
         rule_results = _rule_results(connection)
         provider_rows = _provider_rows(connection)
-    tables = _tables(deliveries, results, rule_results, provider_rows, singling_out, charts)
+    tables = _tables(deliveries, results, rule_results, provider_rows, singling_out, charts, reference)
     tables["provider"] = _providers(
         reference, provider_rows, tables["indicator_value"], max(dates, default=NO_DATE)
     )
@@ -220,7 +221,8 @@ def _tables(
     rule_results: pl.DataFrame,
     provider_rows: pl.DataFrame,
     singling_out: pl.DataFrame,
-    charts: CusumCharts | None,
+    charts: Sequence[CusumCharts | AggregateCharts],
+    reference: ProviderReference | None,
 ) -> dict[str, pl.DataFrame]:
     indicators = pl.DataFrame([_indicator_row(result) for result in results])
     tables = {
@@ -235,7 +237,8 @@ def _tables(
     values = pl.concat([_values(result) for result in results], how="diagonal_relaxed")
     assessed = assess(values)
     names = dict(zip(indicators["indicator"], indicators["friendly_name"], strict=True))
-    said = assessments(assessed, names, charts.states if charts is not None else None)
+    states = pl.concat(drawn.states for drawn in charts) if charts else None
+    said = assessments(assessed, names, states, reference.successions() if reference is not None else None)
     return {
         **tables,
         "indicator": indicators,
@@ -244,7 +247,7 @@ def _tables(
         ),
         "assessment": said,
         "alert": said.filter(pl.col("level") != EXPECTED),
-        "cusum_point": charts.points if charts is not None else empty("cusum_point"),
+        "cusum_point": pl.concat([empty("cusum_point"), *(drawn.points for drawn in charts)]),
         "funnel_limit": funnel_limits(values),
     }
 

@@ -187,7 +187,7 @@ def _draw(cases: pl.DataFrame, rule: CusumRule, labels: dict[int, str], last_mon
         names = (INDICATOR, VERSION, key[0], _stratum(key[1], label))
         told = [(run, f"{days[run.last]:%Y-%m}") for run in runs]
         if last_month not in [month for _, month in told]:
-            told.append((_standing(cusum[part], signal[part], part.start, rule), last_month))
+            told.append((_run_of(line.standing, part.start), last_month))
         states += [(*names, month, threshold, *_told(run, days, risk, died)) for run, month in told]
     points = _points(cases, cusum, signal, threshold_of, labels)
     return CusumCharts(
@@ -218,18 +218,6 @@ def _stratum(group: int, label: str) -> str:
 
 def _run_of(alert: Alert, start: int) -> _Run:
     return _Run(start + alert.first - 1, start + alert.signal - 1, alert.value)
-
-
-def _standing(
-    cusum: Floats, signal: np.ndarray[tuple[int], np.dtype[np.bool_]], start: int, rule: CusumRule
-) -> _Run:
-    """The run that a chart is in at its end: since it last stood at zero or, with a reset, since its last signal."""
-    level, resets = float(cusum[-1]), rule.reset != "none"
-    if resets and signal[-1]:
-        level = level / 2 if rule.reset == "half" else 0.0
-    begins = np.flatnonzero((cusum == 0) | (signal & resets))
-    first = int(begins[-1]) + 1 if len(begins) else 0
-    return _Run(start + first, start + len(cusum) - 1, level)
 
 
 def _sums(run: _Run, risk: Floats, died: Floats) -> tuple[int, int, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from infra.delimited_file import cell, number, read_delimited
+from infra.delimited_file import cell, read_delimited
 from schemas.errors import UsageError
 from transforms.cusum import Chart
 
@@ -25,23 +25,27 @@ def read_cases(path: Path, outcome: str, risk: str) -> pl.DataFrame:
     Column names are found as given, else regardless of case. Rows count from 1, the first below the header;
     blank lines do not count and are left out, as are lines at the end with neither outcome nor risk (footers).
 
-    Raises :class:`UsageError` when the file is empty, a column is missing or doubled, or a row lacks one of
-    the two, has an outcome other than 0 or 1, or a risk that is no number from 0 to 1; it gives row numbers.
+    Raises :class:`UsageError` when the file is empty, a column is missing or doubled or given for both, or a row
+    has more cells than there are columns, lacks one of the two, has an outcome other than 0 or 1, or a risk that is
+    no number from 0 to 1; it gives row numbers.
     """
     file = read_delimited(path, "outcomes and risks")
     at_outcome, at_risk = file.column(outcome), file.column(risk)
+    if at_outcome == at_risk:
+        raise UsageError("one column cannot be both outcome and risk")
     pairs = [(cell(cells, at_outcome), cell(cells, at_risk)) for cells in file.rows]
     while pairs and not any(pairs[-1]):
         pairs.pop()
     if not pairs:
         raise UsageError("the file has no cases: no row holds an outcome or a risk")
 
+    shifted = [row for row, cells in enumerate(file.rows[: len(pairs)], start=1) if file.shifted(cells)]
     missing: list[int] = []
     other_outcome: list[int] = []
     other_risk: list[int] = []
     cases: list[tuple[int, float]] = []
     for row, (seen, expected) in enumerate(pairs, start=1):
-        event, probability = number(seen), number(expected)
+        event, probability = file.number(seen), file.number(expected)
         if not seen or not expected:
             missing.append(row)
         if seen and event not in (0, 1):
@@ -53,6 +57,7 @@ def read_cases(path: Path, outcome: str, risk: str) -> pl.DataFrame:
     wrong = [
         f"{says} in {_rows(rows)}"
         for says, rows in (
+            ("more cells than the header has columns", shifted),
             ("outcome or risk missing", missing),
             ("an outcome that is neither 0 nor 1", other_outcome),
             ("a risk that is not a number from 0 to 1", other_risk),
@@ -63,7 +68,7 @@ def read_cases(path: Path, outcome: str, risk: str) -> pl.DataFrame:
         raise UsageError(
             "; ".join(wrong),
             next_step="correct these rows or take them out; row 1 is the first below the header, "
-            "blank lines do not count",
+            "blank lines do not count; a fraction has a decimal point",
         )
     return pl.DataFrame(cases, schema={"outcome": pl.Int64, "risk": pl.Float64}, orient="row")
 
@@ -77,7 +82,8 @@ def render_csv(chart: Chart, false_alarm_rate: float | None = None) -> str:
     out = io.StringIO()
     out.write("row,weight,cusum,signal\n")
     for row, (weight, value, signal) in enumerate(chart.rows.iter_rows(), start=1):
-        out.write(f"{row},{weight:.9f},{value:.9f},{int(signal)}\n")
+        # Adding zero takes the sign off a weight that is zero to nine decimals.
+        out.write(f"{row},{round(weight, 9) + 0.0:.9f},{value:.9f},{int(signal)}\n")
     if false_alarm_rate is not None:
         out.write(f"# threshold {chart.threshold:.10g}\n# false_alarm_rate {false_alarm_rate:.10g}\n")
     return out.getvalue()

@@ -1,8 +1,8 @@
 """The provider reference: which organisations there are, of what kind, and who took over from whom.
 
 A CSV with a header. ``code``, ``name`` and ``type`` must be there; ``sites`` (codes separated by blanks),
-``successor``, ``valid_from`` and ``valid_to`` (ISO days, the last day included) may be. A file of the Organisation
-Data Service says less and has no header; :func:`from_organisation_data` reads it.
+``successor``, ``valid_from`` and ``valid_to`` (ISO days, the last day included) may be. The official files, which say
+less and have no header, are read by :mod:`schemas.organisation_data`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Final, Literal, Self
 
 import polars as pl
@@ -28,10 +28,7 @@ ProviderType = Literal[
 ]
 NEEDED_COLUMNS: Final = ("code", "name", "type")
 KNOWN_COLUMNS: Final = (*NEEDED_COLUMNS, "sites", "successor", "valid_from", "valid_to")
-ORGANISATION_COLUMNS: Final = 27
-"""Columns of the Organisation Data Service's ``etr.csv`` and its kind: no header; 1 code, 2 name, 11 day of opening and
-12 of closing (YYYYMMDD). The others (address, telephone) are not read. Source: column list in a public script that
-reads it; the document of the service itself could not be read."""
+SUCCESSION_SCHEMA: Final = {"predecessor": pl.String(), "successor": pl.String(), "since": pl.Date()}
 RESOLVED_SCHEMA: Final = {
     "code": pl.String(),
     "resolved_code": pl.String(),
@@ -112,6 +109,37 @@ class ProviderReference:
         ]
         return pl.DataFrame(rows, schema=RESOLVED_SCHEMA, orient="row")
 
+    def successions(self) -> pl.DataFrame:
+        """predecessor, successor, since (the first day on which the successor stands for it), sorted; one step each,
+        so a chain is several rows."""
+        rows = [
+            (provider.code, provider.successor, provider.valid_to + timedelta(days=1))
+            for provider in self.providers
+            if provider.successor is not None
+            and provider.valid_to is not None
+            and provider.valid_to < date.max
+        ]
+        return pl.DataFrame(sorted(rows), schema=SUCCESSION_SCHEMA, orient="row")
+
+    def to_csv(self) -> str:
+        """The file that :func:`parse_reference` reads this reference from."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(KNOWN_COLUMNS)
+        for provider in self.providers:
+            days = (provider.valid_from, provider.valid_to)
+            writer.writerow(
+                [
+                    provider.code,
+                    provider.name,
+                    provider.type,
+                    " ".join(provider.sites),
+                    provider.successor or "",
+                    *(day.isoformat() if day is not None else "" for day in days),
+                ]
+            )
+        return out.getvalue()
+
     def sites(self) -> pl.DataFrame:
         """site, provider (String), sorted by site."""
         rows = [(site, provider.code) for provider in self.providers for site in provider.sites]
@@ -130,7 +158,7 @@ def parse_reference(text: str, where: str) -> ProviderReference:
     Raises :class:`ContractDefinitionError` for a column that is missing, unknown or twice, a row that is too long or
     does not fit, a code or site listed twice, and successors that are unknown or go in a circle.
     """
-    lines = _lines(text, where)
+    lines = csv_lines(text, where)
     _, header = next(lines, (0, []))
     for name in NEEDED_COLUMNS:
         if name not in header:
@@ -150,39 +178,12 @@ def parse_reference(text: str, where: str) -> ProviderReference:
     return ProviderReference(tuple(providers))
 
 
-def from_organisation_data(
-    text: str, where: str, types: Mapping[str, str], successors: Mapping[str, str]
-) -> ProviderReference:
-    """The reference in ``text``, a file like ``etr.csv`` (:data:`ORGANISATION_COLUMNS`).
-
-    The file says neither kind nor successor: ``types`` and ``successors`` map codes to them. A code without a type is
-    ``other``. A successor takes over on the day after the old code closed. Raises :class:`ContractDefinitionError` as
-    :func:`parse_reference` does, and for rows of another length.
-    """
-    providers = []
-    for number, cells in _lines(text, where):
-        if len(cells) != ORGANISATION_COLUMNS:
-            raise ContractDefinitionError(
-                f"{where}: line {number} has {len(cells)} fields, {ORGANISATION_COLUMNS} were expected"
-            )
-        code = cells[0]
-        raw = {
-            "code": code,
-            "name": cells[1],
-            "type": types.get(code, "other"),
-            "successor": successors.get(code, ""),
-            "valid_from": _iso_day(cells[10]),
-            "valid_to": _iso_day(cells[11]),
-        }
-        providers.append(parse_model(Provider, raw, f"{where}: line {number}"))
-    return ProviderReference(tuple(providers))
-
-
-def _iso_day(text: str) -> str:
+def iso_day(text: str) -> str:
+    """``YYYYMMDD`` as an ISO day; any other text as it is, for the reader of the field to refuse."""
     return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 else text
 
 
-def _lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
+def csv_lines(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells without blanks around them; empty lines are passed over."""
     reader = csv.reader(io.StringIO(text), strict=True)
     rows: Iterable[list[str]] = reader

@@ -147,12 +147,14 @@ def assessments(
     assessed: pl.DataFrame,
     names: Mapping[str, str] | None = None,
     charts: pl.DataFrame | None = None,
+    successions: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """What is to be said of every provider, indicator and stratum that was compared, for table ``assessment``.
 
     ``assessed``: all values, from :func:`assess`, with measure, per and direction where they had them. Rows that
     could not be compared (no band) are left out. ``names`` gives indicators a name for people. ``charts``: points
-    of CUSUM charts as :func:`cusum_assessments` takes them.
+    of CUSUM charts as :func:`cusum_assessments` takes them. ``successions``: of providers, as
+    :func:`transforms.persistence.with_persistence` takes them.
 
     ``level`` is ``as expected``, ``alert``, ``alarm`` or ``cusum signal``; beside it the numbers that explain it,
     persistence (:mod:`transforms.persistence`), multiplicity (:mod:`transforms.multiplicity`), a note where a value
@@ -160,7 +162,9 @@ def assessments(
     ``ASSESSMENT``. Sorted by distance from the target, farthest first, and CUSUM rows after the others.
     """
     shown = names or {}
-    compared = with_q_values(with_persistence(assessed)).filter(pl.col("band").is_not_null())
+    compared = with_q_values(with_persistence(assessed, successions=successions)).filter(
+        pl.col("band").is_not_null()
+    )
     missing = {
         name: kind
         for name, kind in {"measure": pl.String, "per": pl.Float64, "direction": pl.String}.items()

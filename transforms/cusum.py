@@ -6,7 +6,8 @@ Two sorts of chart, one recursion ``C_t = max(0, C_{t-1} + W_t)``, which signals
   Biostatistics 1:441). ``W`` is the logarithm of how much likelier the outcome is if the odds of the event
   are ``R`` times what the risk says: ``ln(1 / (1 - p + R p))`` without the event, ``ln(R / (1 - p + R p))``
   with it. ``R`` = 2 asks whether the odds have doubled, ``R`` = 1/2 whether they have halved;
-* *aggregate*, one point per month, of z-scores that allow for over-dispersion (:class:`AggregateMethod`).
+* *aggregate*, one point per month, of z-scores that allow for over-dispersion (:class:`AggregateMethod`,
+  :func:`monthly_z_scores`).
 
 The threshold ``h`` of a risk-adjusted chart is computed, not looked up: the smallest at which a provider whose
 risks are right has at most a stated probability of any signal within a stated number of cases. It is this
@@ -25,8 +26,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
+from scipy.stats import norm
 
 from schemas.errors import UsageError
+from transforms.funnel import standardised_ratio
 from transforms.intervals import Floats, numbers
 
 Reset = Literal["zero", "half", "none"]
@@ -62,12 +65,15 @@ class Alert(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Chart:
     """A chart: ``rows`` has one row per point in the order given, with ``weight``, ``cusum`` (the value after
-    the point and before a reset) and ``signal`` (true where it reaches ``threshold``)."""
+    the point and before a reset) and ``signal`` (true where it reaches ``threshold``). ``standing``: the run that
+    the chart is in after its last point, as an :class:`Alert` would have it if there was one; its ``first`` lies
+    after its ``signal`` where no run has begun."""
 
     threshold: float
     reset: Reset
     rows: pl.DataFrame
     alerts: tuple[Alert, ...]
+    standing: Alert
 
 
 def chart(weights: ArrayLike, threshold: float, reset: Reset = "zero") -> Chart:
@@ -107,7 +113,7 @@ def chart(weights: ArrayLike, threshold: float, reset: Reset = "zero") -> Chart:
             above = reached
     schema = {"weight": pl.Float64, "cusum": pl.Float64, "signal": pl.Boolean}
     rows = pl.DataFrame({"weight": steps, "cusum": values, "signal": signals}, schema=schema)
-    return Chart(threshold, reset, rows, tuple(alerts))
+    return Chart(threshold, reset, rows, tuple(alerts), Alert(first, len(values), carried, level))
 
 
 def case_weights(outcome: ArrayLike, risk: ArrayLike, odds_ratio: float = ODDS_RATIO) -> Floats:
@@ -136,49 +142,106 @@ def check_odds_ratio(odds_ratio: float) -> float:
 
 # the aggregate chart --------------------------------------------------------------------------------
 
+AGGREGATE_STEPS: Final = 400
+"""Steps of the Markov chain: twice as many move the probability in 36 months by less than one part in a thousand."""
+
 
 @dataclass(frozen=True)
 class AggregateMethod:
-    """How monthly z-scores are added up, with where each number comes from.
+    """How monthly z-scores are added up. The numbers with their sources are the parameters of the indicator
+    ``mortality_aggregate_cusum_v1``.
 
-    ``tolerance``: standard deviations a month may lie above expected before it adds to the chart.
-    ``shift``: None for the plain weight ``z - tolerance``; otherwise the rise, in standard deviations above
-    the tolerance, that the likelihood ratio ``shift * (z - tolerance - shift / 2)`` is made for.
-    ``threshold``: the value at which the chart signals. ``reset``: what happens then.
+    ``threshold``: the value at which the chart signals. ``tolerance``: standard deviations a month may lie above
+    expected before it adds to the chart. ``shift``: None for the plain weight ``z - tolerance``; otherwise the rise,
+    in standard deviations above the tolerance, that the likelihood ratio ``shift * (z - tolerance - shift / 2)`` is
+    made for. ``reset``: what happens after a signal.
     """
 
-    threshold: float = 5.48
-    tolerance: float = 0.5
+    threshold: float
+    tolerance: float
     shift: float | None = None
     reset: Reset = "zero"
-    status: str = "reconstructed"
-    source: str = (
-        "Care Quality Commission, Intelligent Monitoring, July 2014, and Spiegelhalter et al 2012, JRSS A 175:1, "
-        "as retold on public slides of 2019 (half a standard deviation before accumulating, trigger 5.48 after "
-        "Grigg and Spiegelhalter 2008, reset to zero). The Commission's own weight could not be read; the slides "
-        "also name an alternative of two standard deviations, which is shift=2 here"
+
+
+def monthly_z_scores(counts: pl.DataFrame) -> pl.DataFrame:
+    """How far each provider lay from the others, month by month, in standard deviations.
+
+    ``counts``: provider (str), month, observed, expected (above zero), a row for each provider and month that there
+    is. Returns the same columns and ``z`` (Float64), sorted by provider and month. ``expected`` is first set to the
+    month: multiplied so that all providers of the month together expect the deaths that they had, because a hard
+    winter and deaths that are not registered yet are nobody's own. ``z`` is on the square root scale with the
+    variance between providers of that month added (``cqc`` of :mod:`transforms.funnel`). A month without a death
+    anywhere compares nothing and is left out.
+
+    Raises :class:`UsageError` for a provider with two rows in a month, a number that is missing, infinite or
+    negative, and an expected number of zero.
+    """
+    if counts.select("provider", "month").is_duplicated().any():
+        raise UsageError("a provider has two rows in one month")
+    ordered = counts.select("provider", "month", pl.col("observed", "expected").cast(pl.Float64)).sort(
+        "month", "provider"
     )
+    observed, expected = (numbers(ordered[name].to_numpy(), name) for name in ("observed", "expected"))
+    without = int((expected == 0).sum())
+    if without:
+        raise UsageError(f"expected: {without} of zero, against which nothing can be compared")
+    parts = [ordered.clear().with_columns(pl.lit(None, pl.Float64).alias("z"))]
+    start = 0
+    for part in ordered.partition_by("month", maintain_order=True):
+        rows = slice(start, start + part.height)
+        start += part.height
+        deaths = float(observed[rows].sum())
+        if deaths == 0:
+            continue
+        set_to_month = expected[rows] * (deaths / float(expected[rows].sum()))
+        z = standardised_ratio(observed[rows], set_to_month, "cqc").rows["z_od"]
+        parts.append(part.with_columns(pl.Series("expected", set_to_month), z.alias("z")))
+    return pl.concat(parts).sort("provider", "month")
 
 
-AGGREGATE: Final = AggregateMethod()
-
-
-def z_score_weights(z: ArrayLike, method: AggregateMethod = AGGREGATE) -> Floats:
+def z_score_weights(z: ArrayLike, method: AggregateMethod) -> Floats:
     """The weight of each month from its ``z``, a z-score that already allows for over-dispersion.
 
     Raises :class:`UsageError` for a missing or infinite z-score, or a shift that is not above zero.
     """
-    above = _finite(z, "z-scores") - method.tolerance
-    if method.shift is None:
-        return above
-    if not (isfinite(method.shift) and method.shift > 0):
-        raise UsageError("the shift an aggregate chart looks for is a number above zero")
-    return method.shift * (above - method.shift / 2)
+    slope, offset = _line(method)
+    return slope * _finite(z, "z-scores") - offset
 
 
-def aggregate_chart(z: ArrayLike, method: AggregateMethod = AGGREGATE) -> Chart:
+def aggregate_chart(z: ArrayLike, method: AggregateMethod) -> Chart:
     """The chart of monthly z-scores, first month first. Raises :class:`UsageError` as :func:`chart` does."""
     return chart(z_score_weights(z, method), method.threshold, method.reset)
+
+
+def aggregate_false_alarm_probability(months: int, method: AggregateMethod) -> float:
+    """Probability, 0 to 1, of any signal within ``months`` if the z-scores are independent and standard normal.
+
+    They are neither where hospitals differ lastingly for reasons that the model lacks: real charts signal more often.
+    A Markov chain (Brook and Evans 1972, Biometrika 59:539) on :data:`AGGREGATE_STEPS` even steps up to the
+    threshold. Raises :class:`UsageError` for less than one month or a method that makes no sense.
+    """
+    slope, offset = _line(method)
+    width = _positive(method.threshold) / AGGREGATE_STEPS
+    middle = (np.arange(AGGREGATE_STEPS) + 0.5) * width
+    start = np.concatenate([[0.0], middle])  # a chart stands at zero itself, or about the middle of a step
+    edges = np.arange(AGGREGATE_STEPS + 1) * width
+    below = norm.cdf((edges[None, :] - start[:, None] + offset) / slope)
+    moves = np.column_stack([below[:, 0], np.diff(below, axis=1)])
+    silent = np.ones(len(start))
+    for _ in range(_whole(months)):
+        silent = moves @ silent
+    return float(np.clip(1 - silent[0], 0.0, 1.0))
+
+
+def _line(method: AggregateMethod) -> tuple[float, float]:
+    """Slope and offset of the weight of a z-score."""
+    if not isfinite(method.tolerance):
+        raise UsageError("the tolerance of an aggregate chart is a number")
+    if method.shift is None:
+        return 1.0, method.tolerance
+    if not (isfinite(method.shift) and method.shift > 0):
+        raise UsageError("the shift an aggregate chart looks for is a number above zero")
+    return method.shift, method.shift * (method.tolerance + method.shift / 2)
 
 
 # the threshold --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from flows.cli import (
     data,
     incidents,
     keys,
+    providers,
     public_register,
     reading,
     release,
@@ -66,6 +67,7 @@ for module in (
     retention,
     requests,
     public_register,
+    providers,
 ):
     module.register(app)
 

@@ -202,11 +202,11 @@ PARAMETERS = {
     "first", "folder", "form", "founder", "gateway", "group", "hospital", "hospitals", "identity",
     "identity_confirmed", "incident_id", "item", "key", "key_file", "keys", "kind", "last", "lift",
     "log_folder", "log_keys", "mask", "max_rows", "method", "month", "name", "object", "objections",
-    "observed", "odds_ratio", "on", "only_open", "order_file", "out", "outcome", "period", "person",
-    "proportionate", "purpose", "reason", "receipt", "received", "recipient", "reference", "replace",
+    "observed", "odds_ratio", "on", "only_open", "order_file", "organisations", "out", "outcome", "period",
+    "person", "proportionate", "purpose", "reason", "receipt", "received", "recipient", "reference", "replace",
     "replaces", "request_id", "reset", "risk", "role", "run", "seed", "sender", "share", "signing",
-    "signing_key", "since", "sql", "state", "text", "threshold", "trigger", "until", "verify", "why",
-    "witness", "years", "zone",
+    "signing_key", "since", "sites", "sql", "state", "successors", "text", "threshold", "trigger", "types",
+    "until", "verify", "why", "witness", "years", "zone",
 }  # fmt: skip
 # Parameters that have such a word in their names and are none: why.
 COUNTS_AND_NO_PERSONS = {"infra.review.permission.check_size(patients)": "how many there are"}

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from infra.aggregate_charts import build_aggregate_charts
 from infra.compute import add_death_link, build_core, build_outcomes, spells_for_linkage
 from infra.cusum_charts import build_cusum_charts
 from infra.mortality import build_mortality
@@ -153,6 +154,7 @@ def built(
     build_outcomes(connection)
     build_mortality(connection)
     build_cusum_charts(connection)
+    build_aggregate_charts(connection)
     return connection
 
 

@@ -86,6 +86,7 @@ def without_indicators() -> Iterator[None]:
         patch("infra.computation.load_indicators", lambda: ()),
         patch("infra.computation.build_mortality", lambda *_, **__: None),
         patch("infra.computation.build_cusum_charts", lambda *_: None),
+        patch("infra.computation.build_aggregate_charts", lambda *_: None),
         patch("infra.computation._coefficients", lambda *_: empty("mortality_coefficient")),
     ):
         yield

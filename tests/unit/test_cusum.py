@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from infra.aggregate_charts import aggregate_rule
+from infra.compute import load_indicator
 from schemas.errors import UsageError
+from sql import INDICATOR_FOLDER
 from transforms.cusum import (
-    AGGREGATE,
     AggregateMethod,
     Alert,
     Reset,
     RiskMix,
     aggregate_chart,
+    aggregate_false_alarm_probability,
     average_run_length,
     case_weights,
     chart,
@@ -31,6 +35,9 @@ from transforms.cusum import (
 )
 
 pytestmark = pytest.mark.thorough
+
+# What the talk's slides say of the aggregate chart; the definition of the indicator states the same.
+AGGREGATE = AggregateMethod(threshold=5.48, tolerance=0.5)
 
 SHARED = Path(__file__).parents[2].parent / "shared/data/cusum"
 
@@ -301,22 +308,34 @@ def test_the_chart_is_the_largest_sum_of_latest_weights(weights: list[float], re
 
 
 def test_a_month_adds_what_lies_beyond_half_a_standard_deviation() -> None:
-    assert z_score_weights([0.5, 2.0, -0.5]) == pytest.approx([0, 1.5, -1])
-    assert aggregate_chart([3.0, 3.0, 3.0]).alerts[0].signal == 3  # 2.5, 5.0, 7.5 against 5.48
+    assert z_score_weights([0.5, 2.0, -0.5], AGGREGATE) == pytest.approx([0, 1.5, -1])
+    assert aggregate_chart([3.0, 3.0, 3.0], AGGREGATE).alerts[0].signal == 3  # 2.5, 5.0, 7.5 against 5.48
 
 
 def test_with_a_shift_the_weight_is_the_likelihood_ratio_of_that_shift() -> None:
-    method = AggregateMethod(shift=2.0)
+    method = replace(AGGREGATE, shift=2.0)
     for z in (-1.0, 0.5, 3.0):
         likelihood_ratio = ((z - 0.5) ** 2 - (z - 2.5) ** 2) / 2  # normal, mean 2.5 against mean 0.5
         assert z_score_weights([z], method)[0] == pytest.approx(likelihood_ratio)
     with pytest.raises(UsageError, match="shift"):
-        z_score_weights([1], AggregateMethod(shift=0.0))
+        z_score_weights([1], replace(AGGREGATE, shift=0.0))
 
 
-def test_the_aggregate_method_says_that_it_is_reconstructed() -> None:
-    assert AGGREGATE.status == "reconstructed"
-    assert "could not be read" in AGGREGATE.source
+def test_the_definition_of_the_indicator_states_this_method_and_that_its_weight_is_reconstructed() -> None:
+    assert aggregate_rule().method == AGGREGATE
+    parameters = load_indicator(INDICATOR_FOLDER / "mortality_aggregate_cusum_v1").metadata.parameters
+    status = {parameter.name: parameter.status for parameter in parameters}
+    assert (status["tolerance"], status["shift"]) == ("reconstructed", "reconstructed")
+
+
+@pytest.mark.parametrize(
+    ("months", "shift", "probability"), [(12, None, 0.0036), (36, None, 0.0192), (36, 2.0, 0.0015)]
+)
+def test_a_chart_of_independent_scores_signals_as_often_as_the_decision_says(
+    months: int, shift: float | None, probability: float
+) -> None:
+    found = aggregate_false_alarm_probability(months, replace(AGGREGATE, shift=shift))
+    assert found == pytest.approx(probability, abs=0.00005)
 
 
 # thresholds -----------------------------------------------------------------------------------------

@@ -67,6 +67,10 @@ def test_a_file_with_carriage_returns_is_read(tmp_path: Path) -> None:
         ('DIED,RISK\n0,"0,7777"\n', "risk that is not a number from 0 to 1 in row 1"),
         ("DIED,RISK\n0,0.5\n1,\n\n,0.7777\n1\n", "missing in rows 2, 3, 4"),
         ("ID,DIED,RISK\nA,0,0.5\nSECRET,,\nB,1,0.5\n", "missing in row 2"),
+        ("DIED,RISK\n0,0.5\n1,0,7777\n", "more cells than the header has columns in row 2"),
+        ("DIED;RISK\n0;0,7777\n", "risk that is not a number from 0 to 1 in row 1"),
+        ('DIED,RISK\n0,0.5\n"SECRET,0.5\n1,0.5\n', "quotation mark"),
+        ("DIED,RISK\n0,0.5\0\n", "not delimited text"),
         (
             "DIED,RISK\nSECRET,0.5\n1,7777\n1,\n",
             "missing in row 3; an outcome .* in row 1; a risk .* in row 2",
@@ -80,6 +84,20 @@ def test_a_file_that_cannot_be_charted_is_refused_by_row_number_and_never_by_val
         read_cases(write(tmp_path, content), "DIED", "RISK")
     assert "SECRET" not in str(refused.value)
     assert "777" not in str(refused.value)
+
+
+def test_one_column_is_not_both_outcome_and_risk(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one column"):
+        read_cases(write(tmp_path, CASES), "DIED", "died")
+    with pytest.raises(UsageError, match="no column"):
+        read_cases(write(tmp_path, "DIED,,RISK\n1,0,0.5\n"), "DIED", " ")
+
+
+def test_risks_of_zero_and_one_have_finite_weights_and_no_sign_before_zero(tmp_path: Path) -> None:
+    ran = run(write(tmp_path, "DIED,RISK\n0,0\n1,0\n0,1\n1,1\n0,1e-300\n"), "--threshold", "2")
+    assert [row["weight"] for row in table(ran)] == [
+        "0.000000000", "0.693147181", "-0.693147181", "0.000000000", "0.000000000",
+    ]  # fmt: skip
 
 
 def test_an_error_names_ten_rows_and_counts_the_others(tmp_path: Path) -> None:
@@ -105,6 +123,12 @@ def test_a_file_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_comma_in_a_number_is_a_thousands_separator_or_nothing(text: str, value: float | None) -> None:
     assert number(text) == value
+
+
+def test_between_semicolons_a_comma_is_no_part_of_a_number(tmp_path: Path) -> None:
+    for delimiter, value in ((";", None), ("|", 1234.0), ("\t", 1234.0), (",", 1234.0)):
+        file = read_delimited(write(tmp_path, f"A{delimiter}B\n1{delimiter}2\n"), "numbers")
+        assert file.number("1,234") == value, f"between {delimiter}"
 
 
 def test_the_delimiter_is_the_one_the_header_uses(tmp_path: Path) -> None:

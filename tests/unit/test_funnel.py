@@ -323,6 +323,40 @@ def test_a_file_in_latin_1_is_read(tmp_path: Path) -> None:
     assert rows.rows() == [("St Ren\xe9e", 10.0, 12.0)]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"T,O,E\rA,1,2\rB,3,4\r",
+        "T\tO\tE\nA\t1\t2\nB\t3\t4\n".encode("utf-16"),
+        b"sep=;\r\nT;O;E\r\nA;1;2\r\nB;3;4\r\n",
+        b' T , O ,"E"\nA,1 , 2,,\n\nB,3,4\nSource: a talk\n,,\n',
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None:
+    assert read_funnel_file(write(tmp_path, content), "O", "E", "T").rows() == [
+        ("A", 1.0, 2.0),
+        ("B", 3.0, 4.0),
+    ]
+
+
+def test_a_file_of_windows_keeps_its_apostrophes(tmp_path: Path) -> None:
+    rows = read_funnel_file(write(tmp_path, b"T,O,E\nSt Mary\x92s,1,2\n"), "O", "E", "T")
+    assert rows["group"].to_list() == ["St Mary\u2019s"]
+
+
+def test_one_column_is_not_two(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one column cannot be two"):
+        read_funnel_file(write(tmp_path, b"T,O,E\nA,1,2\n"), "O", "o", "T")
+
+
+def test_limits_beyond_all_measure_are_written_with_an_exponent(tmp_path: Path) -> None:
+    rows = read_funnel_file(write(tmp_path, b"T,O,E\nA,0,0.000001\nB,9,5\n"), "O", "E", "T")
+    text = render_csv(rows["group"].to_list(), standardised_ratio(rows["observed"], rows["expected"]))
+    assert "nan" not in text.lower()
+    assert "inf" not in text.lower()
+    assert max(map(len, text.splitlines())) < 120
+
+
 def test_rows_of_one_hospital_are_added_up(tmp_path: Path) -> None:
     path = write(tmp_path, b"T,O,E\nB,1,2\nA,3,4\nB,5,6\n")
     assert read_funnel_file(path, "O", "E", "T").rows() == [("B", 6.0, 8.0), ("A", 3.0, 4.0)]
@@ -339,6 +373,15 @@ def test_rows_of_one_hospital_are_added_up(tmp_path: Path) -> None:
         (b"T,O,E\nA,,2\n", "1 row"),
         (b"T,O,E\nA,1\n", "1 row"),
         (b"T,O,E,E\nA,1,2,3\n", "more than one column"),
+        (b"T,O,E\nA,,\nB,1,2\n", "1 row"),
+        (b"T,O,E\nA, London,SECRET,2\n", "1 row.* more cells than the header"),
+        (b"T;O;E\nA;1;1,234\n", "1 row.* decimal point"),
+        (b"T,O,E\n,1,2\nB,1,2\n", "1 row.* no group"),
+        (b"T,O,E\nA,1e300,2\n", "1 row.* too large"),
+        (b"T,O,E\nA,1,1e-300\n", "1 row.* too small"),
+        (b'T,O,E\nA,1,2\n"SECRET,1,2\nC,1,2\n', "quotation mark"),
+        (b"T,O,E\nA\0,1,2\n", "not delimited text"),
+        (b"\xff\xfeT,O,E", "not delimited text"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_without_its_values(

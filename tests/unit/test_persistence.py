@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import date
 
 import polars as pl
 import pytest
@@ -109,3 +110,82 @@ def test_no_values_give_no_rows_and_all_columns() -> None:
     found = with_persistence(series())
     assert found.height == 0
     assert found.columns[-1] == "periods_assessed"
+
+
+# Mergers --------------------------------------------------------------------------------------------------
+
+
+def merged(*steps: tuple[str, str, str]) -> pl.DataFrame:
+    """Old code, new code, first day of the new one."""
+    rows = [(old, new, date.fromisoformat(day)) for old, new, day in steps]
+    return pl.DataFrame(
+        rows, schema={"predecessor": pl.String, "successor": pl.String, "since": pl.Date}, orient="row"
+    )
+
+
+def last_after(frame: pl.DataFrame, provider: str, *steps: tuple[str, str, str]) -> tuple[object, ...]:
+    found = with_persistence(frame, successions=merged(*steps))
+    assert found.height == frame.height, "a period of a predecessor is not published under the new code"
+    row = found.filter(provider=provider).sort("period").row(-1, named=True)
+    return row["beyond_since"], row["periods_in_run"], row["periods_beyond"], row["periods_assessed"]
+
+
+def test_the_years_before_a_merger_are_found_under_the_old_code() -> None:
+    frame = series(RAA="0+++", RCC="    ++")
+    assert last_after(frame, "RCC", ("RAA", "RCC", "2016-04-01")) == ("2013-14", 5, 5, 5)
+    assert last_after(frame, "RCC") == ("2016-17", 2, 2, 2), "without a succession there is no history"
+
+
+def test_the_year_of_the_merger_counts_once_as_the_new_codes_own() -> None:
+    frame = series(RAA="++++-", RCC="    ++")
+    assert last_after(frame, "RCC", ("RAA", "RCC", "2016-10-01")) == ("2012-13", 6, 5, 5)
+
+
+def test_a_chain_of_mergers_is_followed_to_its_beginning_in_any_order_of_rows() -> None:
+    frame = series(RAA="0++", RBB="   +", RCC="    +")
+    steps = (("RBB", "RCC", "2016-04-01"), ("RAA", "RBB", "2015-04-01"))
+    for order in (steps, steps[::-1]):
+        assert last_after(frame, "RCC", *order) == ("2013-14", 4, 4, 5)
+
+
+def test_two_predecessors_count_where_they_agree() -> None:
+    frame = series(RAA="0+++", RBB="+0+?", RCC="    +")
+    steps = (("RAA", "RCC", "2016-04-01"), ("RBB", "RCC", "2016-04-01"))
+    assert last_after(frame, "RCC", *steps) == ("2014-15", 3, 3, 5), (
+        "2013-14 they differ and it counts as within the limits; 2015-16 one alone was compared"
+    )
+    opposite = series(RAA="+", RBB="-", RCC=" +")
+    early = tuple((old, new, "2013-04-01") for old, new, _ in steps)
+    assert last_after(opposite, "RCC", *early)[1:] == (1, 1, 2)
+
+
+def test_a_provider_with_a_history_of_its_own_keeps_that_alone() -> None:
+    frame = series(RAA="++++ ", RBB=" 0+++")
+    assert last_after(frame, "RBB", ("RAA", "RBB", "2016-04-01")) == ("2014-15", 3, 3, 4)
+
+
+def test_a_succession_counts_from_its_day() -> None:
+    """RBB reports from 2014-15 on and takes RAA over in 2017: its first years are not RAA's later ones."""
+    frame = series(RAA="++    ", RBB="  ++++")
+    assert last_after(frame, "RBB", ("RAA", "RBB", "2017-04-01")) == ("2014-15", 4, 4, 4)
+    assert last_after(frame, "RBB", ("RAA", "RBB", "2014-10-01")) == ("2012-13", 6, 5, 5)
+
+
+def test_periods_of_other_lengths_know_their_last_month() -> None:
+    frame = series(RAA="+", RCC=" +")
+    months = {"2012-13": "2019-07 to 2020-06", "2013-14": "2020-07 to 2021-06"}
+    other = frame.with_columns(pl.col("period").replace_strict(months))
+    assert last_after(other, "RCC", ("RAA", "RCC", "2021-06-01"))[1] == 2
+    assert last_after(other, "RCC", ("RAA", "RCC", "2021-07-01"))[1] == 1
+
+
+def test_each_stratum_has_its_own_history() -> None:
+    old, new = series(RAA="++"), series(RCC="  +")
+    frame = pl.concat([old, new, new.with_columns(stratum=pl.lit("age: old"))])
+    found = with_persistence(frame, successions=merged(("RAA", "RCC", "2014-04-01"))).filter(provider="RCC")
+    assert dict(found.select("stratum", "periods_in_run").iter_rows()) == {"all": 3, "age: old": 1}
+
+
+def test_successions_in_a_circle_are_refused() -> None:
+    with pytest.raises(UsageError, match="circle"):
+        last_after(series(RAA="+"), "RAA", ("RAA", "RBB", "2014-04-01"), ("RBB", "RAA", "2015-04-01"))

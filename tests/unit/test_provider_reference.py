@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.provider_reference import PROVIDERS_FILE, read_organisation_data, workspace_reference
+from infra.provider_reference import PROVIDERS_FILE, workspace_reference
 from infra.synthetic.hospitals import make_hospitals
 from schemas.errors import ContractDefinitionError
-from schemas.provider_reference import (
-    ORGANISATION_COLUMNS,
-    ProviderReference,
-    from_organisation_data,
-    parse_reference,
-)
+from schemas.provider_reference import ProviderReference, parse_reference
 
 MERGED = """\
 code,name,type,sites,successor,valid_from,valid_to
@@ -117,30 +112,14 @@ def test_the_reference_of_the_synthetic_world_is_a_reference() -> None:
     assert rows["type"].unique().to_list() == ["acute"], "a hospital of the synthetic world is not acute"
 
 
-def organisation_line(code: str, name: str, opened: str, closed: str = "") -> str:
-    cells = [code, name, "Y54", "QF7", *["street"] * 5, "postcode", opened, closed]
-    return ",".join(f'"{cell}"' for cell in [*cells, *[""] * (ORGANISATION_COLUMNS - len(cells))])
+def test_what_is_written_is_read_as_the_same_reference() -> None:
+    reference = read(MERGED.replace("Second trust", '"Second, ""third"" trust"'))
+    assert read(reference.to_csv()) == reference
 
 
-def test_organisation_data_give_codes_names_and_days(tmp_path: Path) -> None:
-    text = "\n".join(
-        [
-            organisation_line("RAA", "FIRST TRUST", "20010401", "20190930"),
-            organisation_line("RBB", "SECOND TRUST", "19910401"),
-        ]
-    )
-    (tmp_path / "etr.csv").write_text(text, encoding="utf-8")
-    reference = read_organisation_data(tmp_path / "etr.csv", {"RBB": "acute"}, {"RAA": "RBB"})
-    assert [(each.code, each.type, each.valid_from, each.valid_to) for each in reference.providers] == [
-        ("RAA", "other", date(2001, 4, 1), date(2019, 9, 30)),
-        ("RBB", "acute", date(1991, 4, 1), None),
-    ]
-    assert "street" not in repr(reference), "addresses are not kept"
-    resolved = reference.resolve("RAA", date(2019, 10, 1))
-    assert resolved is not None
-    assert resolved.code == "RBB"
-
-
-def test_organisation_data_of_another_shape_are_refused() -> None:
-    with pytest.raises(ContractDefinitionError, match="line 1 has 3 fields, 27 were expected"):
-        from_organisation_data("RAA,FIRST,20010401", "etr.csv", {}, {})
+def test_the_steps_of_a_chain_are_listed_with_the_first_day_of_each() -> None:
+    assert read(MERGED).successions().rows() == [
+        ("RAA", "RBB", date(2019, 10, 1)), ("RBB", "RCC", date(2021, 4, 1)),
+    ]  # fmt: skip
+    endless = read(MERGED.replace("2019-09-30", "9999-12-31")).successions()
+    assert endless["predecessor"].to_list() == ["RBB"], "the last of all days has none after it"
