@@ -25,8 +25,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from schemas.errors import UsageError
 from transforms.funnel import standardised_ratio
@@ -225,7 +224,7 @@ def aggregate_false_alarm_probability(months: int, method: AggregateMethod) -> f
     middle = (np.arange(AGGREGATE_STEPS) + 0.5) * width
     start = np.concatenate([[0.0], middle])  # a chart stands at zero itself, or about the middle of a step
     edges = np.arange(AGGREGATE_STEPS + 1) * width
-    below = norm.cdf((edges[None, :] - start[:, None] + offset) / slope)
+    below = ndtr((edges[None, :] - start[:, None] + offset) / slope)
     moves = np.column_stack([below[:, 0], np.diff(below, axis=1)])
     silent = np.ones(len(start))
     for _ in range(_whole(months)):
@@ -400,6 +399,8 @@ def _threshold(mix: RiskMix, cases: int, rate: float, odds_ratio: float) -> floa
     low, high = lowest, 2 * lowest
     while high < enough and excess(high) > 0:
         low, high = high, 1.5 * high
+    from scipy.optimize import brentq  # loading it takes a second, and few commands need it
+
     if high >= enough:
         high = enough
         if excess(high) > 0:

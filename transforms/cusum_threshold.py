@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 from scipy.special import expit, ndtri
 
 from schemas.errors import UsageError
@@ -93,6 +92,8 @@ def risk_shape(risk: ArrayLike) -> tuple[float, float]:
 
 def mix_of_shape(mean_risk: float, spread: float) -> RiskMix:
     """Risks whose log-odds are normal with standard deviation ``spread`` and whose mean is ``mean_risk``."""
+    from scipy.optimize import brentq  # loading it takes a second, and few commands need it
+
     odds = spread * ndtri((np.arange(POINTS_OF_A_MIX) + 0.5) / POINTS_OF_A_MIX)
 
     def excess(centre: float) -> float:

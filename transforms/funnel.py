@@ -42,7 +42,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom, chi2, rankdata
 
 from schemas.errors import UsageError
 from transforms.intervals import LEVEL_95, LEVEL_998, Floats, normal_deviate, numbers
@@ -94,6 +93,8 @@ def decile_groups(z: Floats) -> NDArray[np.int64]:
 
     Done in whole numbers (ranks come in halves), so that no rounding decides about an edge.
     """
+    from scipy.stats import rankdata  # loading it takes a second, and few commands need it
+
     twice_rank = np.rint(2 * rankdata(z, method="average")).astype(np.int64)
     return np.asarray((5 * twice_rank) // (len(z) + 1), dtype=np.int64)
 
@@ -177,6 +178,8 @@ def ratio_of_counts(numerator: ArrayLike, denominator: ArrayLike, trim: float = 
 
 def poisson_limits(expected: ArrayLike, level: float) -> tuple[Floats, Floats]:
     """Exact Poisson control limits of observed / expected; ``expected`` need not be whole."""
+    from scipy.stats import chi2  # loading it takes a second, and few commands need it
+
     size = _sizes(expected, "expected")
     tail = _tail(level)
     return chi2.ppf(tail, 2 * size) / (2 * size), chi2.ppf(1 - tail, 2 * (size + 1)) / (2 * size)
@@ -189,6 +192,8 @@ def binomial_limits(denominator: ArrayLike, target: float, level: float) -> tupl
     probability (Spiegelhalter 2005, appendix A.1.1). Limits are kept between 0 and 1. A denominator that is
     not whole is rounded, to 1 at least: there is no binomial of half a person.
     """
+    from scipy.stats import binom  # loading it takes a second, and few commands need it
+
     size = np.maximum(np.rint(_sizes(denominator, "denominator")), 1.0)
     tail = _tail(level)
     limits = []

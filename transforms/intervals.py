@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, chi2, norm
+from scipy.special import ndtri
 
 from schemas.errors import UsageError
 
@@ -42,7 +42,7 @@ def normal_deviate(level: float) -> float:
     """
     if not 0 < level < 1:
         raise UsageError("a confidence level lies between 0 and 1")
-    return float(norm.ppf(0.5 + level / 2))
+    return float(ndtri(0.5 + level / 2))
 
 
 def _tail(level: float) -> float:
@@ -94,6 +94,8 @@ def binomial_exact(numerator: ArrayLike, denominator: ArrayLike, level: float = 
 
     Raises :class:`UsageError` as :func:`wilson` does, and for numbers that are not whole.
     """
+    from scipy.stats import beta  # loading it takes a second, and few commands need it
+
     x, n = _of_proportion(numerator, denominator)
     if ((x != np.floor(x)) | (n != np.floor(n))).any():
         raise UsageError("an exact binomial interval needs whole numbers")
@@ -109,6 +111,8 @@ def poisson_exact(count: ArrayLike, level: float = LEVEL_95) -> Interval:
 
     Raises :class:`UsageError` for a negative or missing count.
     """
+    from scipy.stats import chi2  # loading it takes a second, and few commands need it
+
     x = numbers(count, "count")
     tail = _tail(level)
     lower = np.where(x == 0, 0.0, chi2.ppf(tail, np.where(x == 0, 1.0, 2 * x)) / 2)

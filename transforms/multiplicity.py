@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
-from scipy.stats import false_discovery_control
 
 from schemas.errors import UsageError
 from transforms.intervals import Floats
@@ -36,6 +35,8 @@ def q_values(p: ArrayLike) -> Floats:
 
     Raises :class:`UsageError` for a p-value that is missing or outside 0 to 1.
     """
+    from scipy.stats import false_discovery_control  # loading it takes a second, and few commands need it
+
     chance = np.atleast_1d(np.asarray(p, dtype=np.float64))
     if not ((chance >= 0) & (chance <= 1)).all():
         raise UsageError("a p-value is missing or outside 0 to 1")

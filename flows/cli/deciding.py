@@ -1,21 +1,27 @@
-"""Deciding: what the commands of two officers' decisions share: their keys, their side, and handing in, refusing and
-withdrawing, which are the same for a case review and for opening deliveries again."""
+"""Deciding: the commands with which officers decide, the same for a case review and for opening deliveries again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 
 from flows.cli.context import audit_log, context_of, now
 from infra.audit import AuditLog
 from infra.files import write_atomic
-from infra.officers import SIGNING_FILE, load_signing_key
+from infra.officers import IDENTITY_FILE, SIGNING_FILE, load_identity, load_signing_key
 from infra.register import Register
+from infra.review.approval import hand_in
+from infra.review.approval import refuse as refuse_case
+from infra.review.approval import withdraw as withdraw_case
+from infra.review.audited import audited
 from infra.review.case import Decided
-from infra.review.documents import Approval, Signed
+from infra.review.documents import Approval, Signed, parse
 from infra.review.permission import Rules, rules_of
+from infra.sealing import SecretText
 from infra.signing import SigningKey
 from infra.workspace import Workspace
 from schemas.errors import NotPermitted, UsageError
@@ -77,68 +83,111 @@ def read_file(path: Path) -> bytes:
         raise UsageError("the file cannot be read") from None
 
 
-# What an officer or the requester does --------------------------------------------------------------------
+# The three commands ----------------------------------------------------------------------------------------
 
 
-def take_in(workspace: Workspace, rules: Rules, case: Decided, file: Path) -> None:
+@dataclass(frozen=True)
+class Officer:
+    """Who decides, with the private keys. ``side``: whose share it is."""
+
+    person: str
+    side: Side
+    identity: SecretText
+    signing_key: SigningKey
+
+
+Which = TypeVar("Which", bound=Decided)
+Made = Callable[[Workspace, Rules, Which, Officer], Signed[Approval]]
+"""An officer's approval of a case."""
+
+
+def add_decisions(
+    app: typer.Typer, case_of: Callable[[Workspace, str], Which], made: Made[Which], requester: str
+) -> None:
+    """Add ``approve``, ``refuse`` and ``withdraw`` to ``app``. ``requester``: the role that may withdraw."""
+
+    @app.command("approve")
+    def approve(
+        context: typer.Context,
+        case: str,
+        role: str = typer.Option("", "--as", metavar="ROLE", help=ROLE_HELP),
+        key: Path = typer.Option(None, "--key", help=KEY_HELP),
+        signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
+        out: Path = typer.Option(None, "--out", help="Write the approval here instead of handing it in."),
+        file: Path = typer.Option(None, "--file", help="Hand in an approval that was made elsewhere."),
+    ) -> None:
+        """Say yes as an officer. On the officer's own machine: --workspace BUNDLE, --key, --signing-key and --out."""
+        workspace, rules = workspace_and_rules(context)
+        found = case_of(workspace, case)
+        if file is not None:
+            _take_in(workspace, rules, found, file)
+            return
+        side = side_of(role)
+        signer, person = signing_key_of(workspace, rules, role, signing_key)
+        identity = load_identity(key_file(workspace, rules, role, key, IDENTITY_FILE))
+        officer = Officer(person, side, identity, signer)
+        if out is not None:  # the officer's own machine has no audit log; handing in has
+            write_atomic(out, made(workspace, rules, found, officer).content)
+            print(f"approval written: {out}")
+            return
+        audit = audit_of(workspace, role, person)
+        try:
+            signed = made(workspace, rules, found, officer)
+        except NotPermitted:
+            with audited(audit, f"{found.action}.approve", found.case, found.request().document.purpose):
+                raise
+        hand_in(found, signed.content, rules=rules, audit=audit, now=now())
+        print(f"approved for the {side} side: case {found.case}")
+
+    @app.command("refuse")
+    def refuse(
+        context: typer.Context,
+        case: str,
+        reason: str = typer.Option(..., "--reason", metavar="TEXT"),
+        role: str = typer.Option(..., "--as", metavar="ROLE", help=ROLE_HELP),
+        signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
+    ) -> None:
+        """Say no as an officer. One no ends the case."""
+        side_of(role)
+        _end(context, case, role, reason, signing_key, refuse_case)
+        print(f"refused: case {case}")
+
+    @app.command("withdraw")
+    def withdraw(
+        context: typer.Context,
+        case: str,
+        reason: str = typer.Option(..., "--reason", metavar="TEXT"),
+        signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
+    ) -> None:
+        """Take an own request back."""
+        _end(context, case, requester, reason, signing_key, withdraw_case)
+        print(f"withdrawn: case {case}")
+
+    def _end(
+        context: typer.Context,
+        case: str,
+        role: str,
+        reason: str,
+        signing: Path | None,
+        how: Callable[..., object],
+    ) -> None:
+        workspace, rules = workspace_and_rules(context)
+        key, person = signing_key_of(workspace, rules, role, signing)
+        audit = audit_of(workspace, role, person)
+        how(
+            case_of(workspace, case),
+            reason,
+            person=person,
+            signing_key=key,
+            rules=rules,
+            audit=audit,
+            now=now(),
+        )
+
+
+def _take_in(workspace: Workspace, rules: Rules, case: Decided, file: Path) -> None:
     """Hand in an approval that was made on another machine."""
-    from infra.review.approval import hand_in
-    from infra.review.documents import parse
-
     content = read_file(file)
     said = parse(content, Approval).document
-    audit = audit_of(workspace, said.role, said.person)
-    signed = hand_in(case, content, rules=rules, audit=audit, now=now())
+    signed = hand_in(case, content, rules=rules, audit=audit_of(workspace, said.role, said.person), now=now())
     print(f"approval of {said.side} side taken in for case {signed.document.case}")
-
-
-def give(
-    workspace: Workspace,
-    rules: Rules,
-    case: Decided,
-    role: str,
-    person: str,
-    make: Callable[[], Signed[Approval]],
-    out: Path | None,
-) -> None:
-    """Make an approval, and hand it in or write it to ``out``."""
-    from infra.review.approval import hand_in
-    from infra.review.audited import audited
-
-    if out is not None:  # the officer's own machine has no audit log; handing in has
-        write_atomic(out, make().content)
-        print(f"approval written: {out}")
-        return
-    audit = audit_of(workspace, role, person)
-    try:
-        signed = make()
-    except NotPermitted:
-        with audited(audit, f"{case.action}.approve", case.case, case.request().document.purpose):
-            raise
-    hand_in(case, signed.content, rules=rules, audit=audit, now=now())
-    print(f"approved for the {SIDE_OF[role]} side: case {case.case}")
-
-
-def say_no(
-    workspace: Workspace, rules: Rules, case: Decided, role: str, reason: str, signing: Path | None
-) -> None:
-    """Refuse as an officer. One no ends the case."""
-    from infra.review.approval import refuse
-
-    side_of(role)
-    key, person = signing_key_of(workspace, rules, role, signing)
-    audit = audit_of(workspace, role, person)
-    refuse(case, reason, person=person, signing_key=key, rules=rules, audit=audit, now=now())
-    print(f"refused: case {case.case}")
-
-
-def take_back(
-    workspace: Workspace, rules: Rules, case: Decided, role: str, reason: str, signing: Path | None
-) -> None:
-    """Withdraw an own request."""
-    from infra.review.approval import withdraw
-
-    key, person = signing_key_of(workspace, rules, role, signing)
-    audit = audit_of(workspace, role, person)
-    withdraw(case, reason, person=person, signing_key=key, rules=rules, audit=audit, now=now())
-    print(f"withdrawn: case {case.case}")

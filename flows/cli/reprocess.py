@@ -10,28 +10,22 @@ import typer
 
 from flows.cli.context import now, person, print_json, teller
 from flows.cli.deciding import (
-    KEY_HELP,
-    ROLE_HELP,
     SIGNING_HELP,
+    Officer,
+    add_decisions,
     audit_of,
-    give,
-    key_file,
-    say_no,
-    side_of,
     signing_key_of,
-    take_back,
-    take_in,
     workspace_and_rules,
 )
 from flows.cli.running import finish, run
 from flows.nightly import PERSON
 from flows.orchestrator import Watcher, prepare
 from infra.keyring import Keyring
-from infra.officers import IDENTITY_FILE, load_identity
 from infra.reprocessing.case import ReprocessingCase
 from infra.reprocessing.documents import REPROCESSING
 from infra.review.case import every, opened
 from infra.review.documents import Approval, Signed
+from infra.review.permission import Rules
 from infra.workspace import Workspace
 
 reprocess_app = typer.Typer(
@@ -129,66 +123,24 @@ def reprocess_show(
         print(f"bundle of {len(files)} files: {bundle}", file=sys.stderr)
 
 
-@reprocess_app.command("approve")
-def reprocess_approve(
-    context: typer.Context,
-    case: str,
-    role: str = typer.Option("", "--as", metavar="ROLE", help=ROLE_HELP),
-    key: Path = typer.Option(None, "--key", help=KEY_HELP),
-    signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
-    out: Path = typer.Option(None, "--out", help="Write the approval here instead of handing it in."),
-    file: Path = typer.Option(None, "--file", help="Hand in an approval that was made elsewhere."),
-) -> None:
-    """Say yes as an officer. On the officer's own machine: --workspace BUNDLE, --key, --signing-key and --out."""
+def _approval(
+    workspace: Workspace, rules: Rules, case: ReprocessingCase, officer: Officer
+) -> Signed[Approval]:
     from infra.reprocessing.approval import approve
 
-    workspace, rules = workspace_and_rules(context)
-    found = _case(workspace, case)
-    if file is not None:
-        take_in(workspace, rules, found, file)
-        return
-    side = side_of(role)
-    signer, who = signing_key_of(workspace, rules, role, signing_key)
-    identity = load_identity(key_file(workspace, rules, role, key, IDENTITY_FILE))
-
-    def made() -> Signed[Approval]:
-        return approve(
-            found.request(),
-            side,
-            person=who,
-            identity=identity,
-            signing_key=signer,
-            root=workspace.root,
-            rules=rules,
-            now=now(),
-        )
-
-    give(workspace, rules, found, role, who, made, out)
+    return approve(
+        case.request(),
+        officer.side,
+        person=officer.person,
+        identity=officer.identity,
+        signing_key=officer.signing_key,
+        root=workspace.root,
+        rules=rules,
+        now=now(),
+    )
 
 
-@reprocess_app.command("refuse")
-def reprocess_refuse(
-    context: typer.Context,
-    case: str,
-    reason: str = typer.Option(..., "--reason", metavar="TEXT"),
-    role: str = typer.Option(..., "--as", metavar="ROLE", help=ROLE_HELP),
-    signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
-) -> None:
-    """Say no as an officer. One no ends the case."""
-    workspace, rules = workspace_and_rules(context)
-    say_no(workspace, rules, _case(workspace, case), role, reason, signing_key)
-
-
-@reprocess_app.command("withdraw")
-def reprocess_withdraw(
-    context: typer.Context,
-    case: str,
-    reason: str = typer.Option(..., "--reason", metavar="TEXT"),
-    signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
-) -> None:
-    """Take an own request back."""
-    workspace, rules = workspace_and_rules(context)
-    take_back(workspace, rules, _case(workspace, case), ENGINEER, reason, signing_key)
+add_decisions(reprocess_app, _case, _approval, ENGINEER)
 
 
 @reprocess_app.command("run")

@@ -10,23 +10,17 @@ import typer
 
 from flows.cli.context import audit_log, now, print_json
 from flows.cli.deciding import (
-    KEY_HELP,
-    ROLE_HELP,
     SIGNING_HELP,
+    Officer,
+    add_decisions,
     audit_of,
-    give,
-    key_file,
     read_file,
-    say_no,
-    side_of,
     signing_key_of,
-    take_back,
-    take_in,
     workspace_and_rules,
 )
 from infra.files import write_atomic
 from infra.keyring import Keyring
-from infra.officers import IDENTITY_FILE, load_identity, load_signing_key
+from infra.officers import load_identity, load_signing_key
 from infra.review.case import ZONE, Case, cases, open_case
 from infra.review.documents import Approval, Signed
 from infra.review.permission import Rules
@@ -180,67 +174,23 @@ def _show_all(workspace: Workspace, rules: Rules, as_json: bool) -> None:
 # Deciding --------------------------------------------------------------------------------------------------
 
 
-@review_app.command("approve")
-def review_approve(
-    context: typer.Context,
-    case: str,
-    role: str = typer.Option("", "--as", metavar="ROLE", help=ROLE_HELP),
-    key: Path = typer.Option(None, "--key", help=KEY_HELP),
-    signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
-    out: Path = typer.Option(None, "--out", help="Write the approval here instead of handing it in."),
-    file: Path = typer.Option(None, "--file", help="Hand in an approval that was made elsewhere."),
-) -> None:
-    """Say yes as an officer. On the officer's own machine: --workspace BUNDLE, --key, --signing-key and --out."""
+def _approval(workspace: Workspace, rules: Rules, case: Case, officer: Officer) -> Signed[Approval]:
     from infra.review.approval import approve
 
-    workspace, rules = workspace_and_rules(context)
-    found = _case(workspace, case)
-    if file is not None:
-        take_in(workspace, rules, found, file)
-        return
-    side = side_of(role)
-    signer, person = signing_key_of(workspace, rules, role, signing_key)
-    identity = load_identity(key_file(workspace, rules, role, key, IDENTITY_FILE))
-
-    def made() -> Signed[Approval]:
-        return approve(
-            found.request(),
-            side,
-            person=person,
-            identity=identity,
-            signing_key=signer,
-            vault=workspace.zone("vault"),
-            signers=rules.signers,
-            rules=rules,
-            now=now(),
-        )
-
-    give(workspace, rules, found, role, person, made, out)
+    return approve(
+        case.request(),
+        officer.side,
+        person=officer.person,
+        identity=officer.identity,
+        signing_key=officer.signing_key,
+        vault=workspace.zone("vault"),
+        signers=rules.signers,
+        rules=rules,
+        now=now(),
+    )
 
 
-@review_app.command("refuse")
-def review_refuse(
-    context: typer.Context,
-    case: str,
-    reason: str = typer.Option(..., "--reason", metavar="TEXT"),
-    role: str = typer.Option(..., "--as", metavar="ROLE", help=ROLE_HELP),
-    signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
-) -> None:
-    """Say no as an officer. One no ends the case."""
-    workspace, rules = workspace_and_rules(context)
-    say_no(workspace, rules, _case(workspace, case), role, reason, signing_key)
-
-
-@review_app.command("withdraw")
-def review_withdraw(
-    context: typer.Context,
-    case: str,
-    reason: str = typer.Option(..., "--reason", metavar="TEXT"),
-    signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
-) -> None:
-    """Take an own request back."""
-    workspace, rules = workspace_and_rules(context)
-    take_back(workspace, rules, _case(workspace, case), ANALYST, reason, signing_key)
+add_decisions(review_app, _case, _approval, ANALYST)
 
 
 # Issuing ---------------------------------------------------------------------------------------------------

@@ -29,7 +29,8 @@ MAY_NOT_IMPORT = {
 }
 # These take seconds to import, so a module names them only inside the function that needs them. A module of
 # Prefect flows (flows/*_flow.py) cannot do without, and is itself imported only inside functions.
-SLOW = frozenset({"prefect", "great_expectations", "altair", "vl_convert", "boto3"})
+SLOW = frozenset({"prefect", "great_expectations", "altair", "vl_convert", "boto3", "statsmodels"})
+SLOW_PARTS = ("scipy.stats", "scipy.optimize")
 # Transforms are pure: no clock, no files, no environment, no randomness, no network, no processes.
 IMPURE_MODULES = frozenset(
     {"os", "io", "sys", "random", "secrets", "time", "uuid", "pathlib", "shutil", "tempfile", "subprocess"}
@@ -74,7 +75,7 @@ def broken_arrows(folder: str, source: str, name: str = "module.py") -> list[str
     for module, line, at_once in imported(ast.parse(source)):
         top = module.split(".")[0]
         allowed = MAY_IMPORT[folder]
-        if at_once and (top in slow or module.endswith("_flow")):
+        if at_once and (top in slow or module.startswith(SLOW_PARTS) or module.endswith("_flow")):
             problems.append(f"{line}: {module} takes seconds, import it in the function that uses it")
         if top in MAY_NOT_IMPORT.get(folder, ()):
             problems.append(f"{line}: {folder} may not import {top}")
