@@ -49,14 +49,17 @@ CORE_RELATIONS: tuple[tuple[str, Kind], ...] = (
     ("spell_episode", "table"),
     ("provider_spell", "table"),
     ("spell_continuation", "table"),
-    ("continuous_inpatient_spell_member", "table"),
-    ("continuous_inpatient_spell", "table"),
+    ("continuous_inpatient_spell_chain", "table"),
+    ("continuous_inpatient_spell_member", "view"),
+    ("continuous_inpatient_spell", "view"),
     ("infection_diagnosis", "table"),
     ("covered_year", "table"),
     ("maternity_record", "scratch"),
     ("delivery", "table"),
     ("delivery_case_mix", "table"),
+    ("puerperal_infection", "table"),
     ("birth", "table"),
+    ("return_after_birth", "table"),
     ("core_count", "table"),
 )
 DEATH_LINK_SCHEMA = {"spell_id": pl.String, "days_to_death": pl.Int32}
@@ -99,6 +102,11 @@ class IndicatorResult:
     metadata: IndicatorMetadata
     values: pl.DataFrame
     checks: tuple[CheckResult, ...]
+
+    @property
+    def broken_warnings(self) -> tuple[CheckResult, ...]:
+        """The ``-- warn`` checks that found rows."""
+        return tuple(check for check in self.checks if check.severity == "warn" and check.rows)
 
 
 # The core tables ----------------------------------------------------------------------------------------

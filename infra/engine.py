@@ -30,9 +30,9 @@ EXTENSIONS = ("httpfs", "ducklake")  # httpfs first: it brings the cipher that e
 THREADS = 2
 SPILL_FOLDER = "engine"
 SPILL_MARK = "wardwatch-spill-probe"
-# Enough rows to overflow the memory that the probe allows itself; the whole probe takes a fifth of a second.
-SPILL_PROBE_ROWS = 800_000
-SPILL_PROBE_MEMORY = "24MB"
+# Enough rows to overflow the memory that the probe allows itself; the whole probe takes a tenth of a second.
+SPILL_PROBE_ROWS = 200_000
+SPILL_PROBE_MEMORY = "8MB"
 _connection_numbers = itertools.count(1)
 
 

@@ -12,11 +12,9 @@ from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from math import prod
 from typing import Final
 
 import duckdb
-import numpy as np
 import polars as pl
 
 from infra.compute import Kind, build_relation, store
@@ -27,10 +25,10 @@ from schemas.provider_reference import ProviderReference
 from schemas.shmi_reference import CaseMix, Charlson, Factor, case_mix, charlson, diagnosis_groups
 from schemas.yaml_text import parse_model, read_yaml
 from sql import CORE_FOLDER
-from transforms.case_mix import GROUP, level
+from transforms.case_mix import GROUP, level, places, steps
 from transforms.charlson import charlson_index
 from transforms.code_ranges import look_up
-from transforms.mortality_model import INTERCEPT, LARGEST_EXPONENT, fit_models
+from transforms.mortality_model import INTERCEPT, LARGEST_EXPONENT, fit_numbered
 
 MONTHS_OF_A_YEAR: Final = 12
 APRIL: Final = 4
@@ -170,9 +168,9 @@ def build_mortality(
     _store_charlson(connection, comorbidity)
     store(connection, "mortality_level", _levels(connection, mix))
     make("shmi_spell", "shmi_pattern")
-    patterns = _places(connection, mix)
+    patterns = _patterns(connection)
     store(connection, "mortality_coefficient", _coefficients(patterns, mix))
-    store(connection, "mortality_place", patterns)
+    store(connection, "mortality_place", _places(patterns, mix))
     make("mortality_pattern", "mortality_risk")
     with engine_errors("dropping what mortality does not need any more"):
         for name in SCRATCH:
@@ -273,23 +271,13 @@ def _store_charlson(connection: duckdb.DuckDBPyConnection, comorbidity: Charlson
     store(connection, "mortality_charlson", held.with_columns(index.alias("charlson_index")))
 
 
-def _sizes(mix: CaseMix) -> dict[str, int]:
-    return {factor.name: len(factor.level_names) for factor in mix.factors}
-
-
-def _factor_steps(mix: CaseMix) -> dict[str, int]:
-    """What one level of a factor adds to the number of a pattern; the last factor changes fastest."""
-    sizes = list(_sizes(mix).values())
-    return {name: prod(sizes[place + 1 :]) for place, name in enumerate(mix.factor_names)}
-
-
 def computed_parameters(mix: CaseMix) -> dict[str, ParameterValue]:
     """The parameters of the queries that are no rules but follow from the case mix and the fit."""
     birth_weight = mix.factors[FACTORS.index("birth_weight")]
     if birth_weight.groups is None:
         raise ContractDefinitionError("case_mix.yaml: birth_weight does not say which groups have it")
     return {
-        "group_step": prod(_sizes(mix).values()),
+        "group_step": steps(mix)[GROUP],
         "birth_weight_groups": [str(group) for group in birth_weight.groups.only],
         "without_birth_weight": birth_weight.groups.elsewhere,
         "largest_exponent": LARGEST_EXPONENT,
@@ -309,11 +297,11 @@ def _levels(connection: duckdb.DuckDBPyConnection, mix: CaseMix) -> pl.DataFrame
         "birth_weight_grams": "select distinct birth_weight_grams::bigint as value from shmi_stay",
     }
     parts = []
-    steps = _factor_steps(mix)
+    step = steps(mix)
     for factor in mix.factors:
         with engine_errors(f"listing the values of {factor.column}"):
             values = connection.execute(f"select distinct value from ({occurring[factor.column]})").pl()
-        parts.append(_levels_of(factor, values["value"], steps[factor.name]))
+        parts.append(_levels_of(factor, values["value"], step[factor.name]))
     return pl.concat(parts).unique().sort("factor", "value")
 
 
@@ -335,46 +323,35 @@ def _levels_of(factor: Factor, values: pl.Series, step: int) -> pl.DataFrame:
 # The models -------------------------------------------------------------------------------------------
 
 
-def _places(connection: duckdb.DuckDBPyConnection, mix: CaseMix) -> pl.DataFrame:
-    """The patterns sorted by number: pattern, diagnosis_group, the place of the level in each factor (Int16), spells,
-    deaths."""
+def _patterns(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The patterns sorted by number: pattern, spells, deaths."""
     with engine_errors("reading the covariate patterns"):
-        counted = connection.execute("select pattern, spells, deaths from shmi_pattern order by pattern").pl()
-    rest: np.ndarray[tuple[int], np.dtype[np.int64]] = counted["pattern"].to_numpy().astype(np.int64)
-    columns = {}
-    for name, size in reversed(_sizes(mix).items()):
-        columns[name] = pl.Series((rest % size).astype(np.int16))
-        rest = rest // size
+        return connection.execute("select pattern, spells, deaths from shmi_pattern order by pattern").pl()
+
+
+def _places(patterns: pl.DataFrame, mix: CaseMix) -> pl.DataFrame:
+    """pattern, diagnosis_group, the place of the level in each factor (Int16), spells, deaths."""
+    place = {name: pl.Series(values) for name, values in places(patterns["pattern"], mix).items()}
+    small = [place[name].cast(pl.Int16).alias(name) for name in mix.factor_names]
     return pl.DataFrame(
-        {
-            "pattern": counted["pattern"],
-            GROUP: pl.Series(rest, dtype=pl.Int64),
-            **{name: columns[name] for name in mix.factor_names},
-            "spells": counted["spells"],
-            "deaths": counted["deaths"],
-        }
+        [patterns["pattern"], place[GROUP].alias(GROUP), *small, *patterns["spells", "deaths"]]
     )
 
 
-def _coefficients(places: pl.DataFrame, mix: CaseMix) -> pl.DataFrame:
+def _coefficients(patterns: pl.DataFrame, mix: CaseMix) -> pl.DataFrame:
     """The fitted models with ``place``: the place of the level in its factor, 0 first; 0 for the intercept."""
-    named = places.with_columns(
-        pl.Series(factor.level_names, dtype=factor.dtype)
-        .gather(places[factor.name].cast(pl.UInt32))
-        .alias(factor.name)
-        for factor in mix.factors
-    ).select(GROUP, *mix.factor_names, "spells", "deaths")
     order = [
         {"factor": factor.name, "level": name, "place": place}
         for factor in mix.factors
         for place, name in enumerate(factor.level_names)
     ]
     schema = {"factor": pl.String, "level": pl.String, "place": pl.Int16}
-    coefficients = fit_models(named, mix)
-    return coefficients.join(
-        pl.DataFrame(order, schema=schema), on=["factor", "level"], how="left", maintain_order="left"
-    ).with_columns(
-        pl.when(pl.col("factor") == INTERCEPT).then(0).otherwise("place").cast(pl.Int16).alias("place")
+    return (
+        fit_numbered(patterns, mix)
+        .join(pl.DataFrame(order, schema=schema), on=["factor", "level"], how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("factor") == INTERCEPT).then(0).otherwise("place").cast(pl.Int16).alias("place")
+        )
     )
 
 

@@ -57,7 +57,11 @@ class Settings(Strict):
     """``settings.yaml`` of a workspace. Times are days, sizes are DuckDB's notation."""
 
     landing_readable_days: int = 35
+    # What the engine may take while it reads, ingests and commits: a delivery of any size stays under 2 GiB in all.
     memory_limit: str = "700MB"
+    # The same while indicators are computed. A limit, not a reservation: below it nothing is spilled, and spilling is
+    # what costs the time from a few million spells on. The process takes about 1 GiB more.
+    compute_memory_limit: str = "2GB"
     # Plaintext bytes per chunk. A parsed chunk takes some six times its size in memory, and three are in
     # flight at once (one being parsed, one waiting, one being written).
     chunk_bytes: int = 16 << 20

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,20 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # so that `pytest` finds tests.support just as `python -m pytest` does
     sys.path.insert(0, str(ROOT))
 
-from tests.support import workspaces  # noqa: E402
-from tests.support.workspaces import Extracts, Workspace  # noqa: E402
+from infra.workspace import Workspace  # noqa: E402
+from tests.support import scheduling, workspaces  # noqa: E402
+from tests.support.after_each import pytest_runtest_call, pytest_runtest_makereport  # noqa: E402, F401
+from tests.support.workspaces import Extracts  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [items[at] for at in scheduling.in_order(item.nodeid for item in items)]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadgroup``, the groups are those of :mod:`tests.support.scheduling`."""
+    return scheduling.scheduler(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +74,13 @@ def finished_template(shared_folder: Path, empty_template: Workspace, extracts: 
         assert not outcome.problems, [problem.line() for problem in outcome.problems]
 
     return Workspace.open(workspaces.built_once(shared_folder / "finished", build))
+
+
+@pytest.fixture
+def nothing_computed() -> Iterator[None]:
+    """Nights of this test publish empty tables, see :func:`tests.support.workspaces.computing_nothing`."""
+    with workspaces.computing_nothing():
+        yield
 
 
 @pytest.fixture

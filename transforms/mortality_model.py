@@ -21,9 +21,13 @@ Sparse levels are merged before the fit, by a rule that depends on nothing but t
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from math import log
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +36,7 @@ from numpy.typing import NDArray
 
 from schemas.errors import UsageError
 from schemas.shmi_reference import CaseMix, Factor
-from transforms.case_mix import GROUP, combine
+from transforms.case_mix import GROUP, NUMBER, numbered, places
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -50,10 +54,18 @@ COEFFICIENTS: Final = {
     "spells": pl.Int64(),
     "deaths": pl.Int64(),
 }
+NEWTON_ITERATIONS: Final = 12
+"""From the rates of the levels Newton's method takes three to six steps. One that has not arrived after this many is
+given up, and the slower method that every group could be fitted by has the last word on whether there is an end."""
 MAXIMUM_ITERATIONS: Final = 30
 """A fit that converges does so in ten; one that runs to infinity adds about one to a coefficient each time."""
 TOLERANCE: Final = 1e-8
 """Largest change of a coefficient in the last step. Steps shrink quadratically, so the next is below rounding."""
+LARGEST_GAP: Final = 1e-6
+"""Deaths by which expected and observed may differ in a level of a fit that is called converged."""
+SURELY_INDEPENDENT: Final = 1e-8
+"""Share of a column's sum of squares that the columns before it leave over. Of whole numbers from 0 to 1 in a million
+rows they leave a millionth, or nothing, which in floating point is some 1e-15."""
 LARGEST_EXPONENT: Final = 700.0
 
 
@@ -72,14 +84,22 @@ def fit_models(patterns: pl.DataFrame, mix: CaseMix) -> pl.DataFrame:
 
     Raises :class:`UsageError` for patterns that :func:`transforms.case_mix.combine` refuses.
     """
-    whole = combine([patterns], mix)
+    return fit_numbered(numbered(patterns, mix), mix)
+
+
+def fit_numbered(counted: pl.DataFrame, mix: CaseMix) -> pl.DataFrame:
+    """:func:`fit_models` for patterns that have their number already: pattern (see :func:`transforms.case_mix.steps`),
+    spells, deaths, sorted by pattern, each once."""
+    place = places(counted[NUMBER], mix)
+    group = place.pop(GROUP)
+    levels = list(place.values())
+    spells, deaths = counted["spells"].to_numpy(), counted["deaths"].to_numpy()
+    ends = [*(np.flatnonzero(np.diff(group)) + 1).tolist(), len(group)] if len(group) else []
     rows: list[dict[str, Any]] = []
-    for part in whole.partition_by(GROUP, maintain_order=True):
-        levels = np.column_stack([part[name].to_physical().to_numpy() for name in mix.factor_names]).astype(
-            np.int64
-        )
-        counts = _Counts(levels, part["spells"].to_numpy(), part["deaths"].to_numpy())
-        rows += [{GROUP: part[GROUP][0], **row} for row in _group_rows(counts, mix.factors)]
+    for first, end in itertools.pairwise([0, *ends]):
+        part = slice(first, end)
+        counts = _Counts([level[part] for level in levels], spells[part], deaths[part])
+        rows += [{GROUP: int(group[first]), **row} for row in _group_rows(counts, mix.factors)]
     return pl.DataFrame(rows, schema=COEFFICIENTS)
 
 
@@ -138,9 +158,13 @@ class _Blocks:
     spells: list[int]
     deaths: list[int]
     counts: dict[int, tuple[int, int]] = field(init=False)
+    line: list[int] = field(init=False)
+    """The levels that have neighbours, in their order."""
 
     def __post_init__(self) -> None:
         self.counts = dict(enumerate(zip(self.spells, self.deaths, strict=True)))
+        place = {name: level for level, name in enumerate(self.factor.level_names)}
+        self.line = [place[name] for name in self.factor.neighbours]
 
     @property
     def blocks(self) -> list[int]:
@@ -150,10 +174,6 @@ class _Blocks:
         """Sorts the sparsest block first."""
         spells, deaths = self.counts[block]
         return min(deaths, spells - deaths), spells, block
-
-    def is_sparse(self, block: int) -> bool:
-        spells, deaths = self.counts[block]
-        return deaths < self.factor.minimum_deaths or spells - deaths < self.factor.minimum_survivors
 
     def reference(self, without: int | None = None) -> int:
         """The block with the most deaths, of those that are not ``without``."""
@@ -167,15 +187,15 @@ class _Blocks:
 
     def merge(self, block: int) -> None:
         """Rule 2 of the module, for one block."""
-        other = min(self._neighbours(block), key=self.scarcity, default=self.reference(without=block))
+        neighbours = self._neighbours(block)
+        other = min(neighbours, key=self.scarcity) if neighbours else self.reference(without=block)
         first = min(block, other)
         one, two = self.counts.pop(block), self.counts.pop(other)
         self.counts[first] = one[0] + two[0], one[1] + two[1]
         self.of = [first if own in (block, other) else own for own in self.of]
 
     def _neighbours(self, block: int) -> list[int]:
-        names = self.factor.level_names
-        line = [names.index(name) for name in self.factor.neighbours]
+        line = self.line
         places = [place for place, level in enumerate(line) if self.of[level] == block]
         # A level that has no neighbours may have joined the block: then its neighbours are those of the others.
         beside = {place + step for place in places for step in (-1, 1)}
@@ -185,11 +205,17 @@ class _Blocks:
         return sorted(found - {block})
 
     def merge_sparse(self) -> None:
-        while len(self.blocks) > 1:
-            sparse = [block for block in self.blocks if self.is_sparse(block)]
+        fewest_deaths, fewest_survivors = self.factor.minimum_deaths, self.factor.minimum_survivors
+        while len(self.counts) > 1:
+            sparse = [
+                self.scarcity(block)
+                for block, (spells, deaths) in self.counts.items()
+                if deaths < fewest_deaths or spells - deaths < fewest_survivors
+            ]
             if not sparse:
                 return
-            self.merge(min(sparse, key=self.scarcity))
+            *_, sparsest = min(sparse)
+            self.merge(sparsest)
 
 
 # Fitting ----------------------------------------------------------------------------------------------
@@ -197,9 +223,9 @@ class _Blocks:
 
 @dataclass(frozen=True)
 class _Counts:
-    """The patterns of one group: ``levels`` (patterns x factors), spells and deaths."""
+    """The patterns of one group: ``levels`` (one array of places for each factor), spells and deaths."""
 
-    levels: Integers
+    levels: list[Integers]
     spells: Integers
     deaths: Integers
 
@@ -243,7 +269,7 @@ def _settled(counts: _Counts, merged: Sequence[_Blocks]) -> _Fit:
 
 def _blocks(counts: _Counts, place: int, factor: Factor) -> _Blocks:
     size = len(factor.level_names)
-    level = counts.levels[:, place]
+    level = counts.levels[place]
     return _Blocks(
         factor=factor,
         of=list(range(size)),
@@ -253,9 +279,8 @@ def _blocks(counts: _Counts, place: int, factor: Factor) -> _Blocks:
 
 
 def _sums(place: Integers, number: Integers, size: int) -> Integers:
-    sums = np.zeros(size, dtype=np.int64)
-    np.add.at(sums, place, number)
-    return sums
+    # Sums of whole numbers below 2^53, so they are exact.
+    return np.bincount(place, weights=number, minlength=size).astype(np.int64)
 
 
 def _columns(merged: Sequence[_Blocks]) -> list[_Column]:
@@ -270,46 +295,140 @@ def _columns(merged: Sequence[_Blocks]) -> list[_Column]:
 
 def _fit(counts: _Counts, merged: Sequence[_Blocks]) -> _Fit:
     """Maximum likelihood on the patterns that merging leaves. Not converged: the values are how far each went."""
+    held, spells, deaths = _merged_patterns(counts, merged)
+    columns = _columns(merged)
+    design = np.ones((len(spells), 1 + len(columns)), order="F")
+    for place, column in enumerate(columns, start=1):
+        design[:, place] = held[column.factor] == column.block
+    kept = _independent(design)
+    if len(kept) < design.shape[1]:
+        design = np.asfortranarray(design[:, kept])
+    outcome = np.column_stack([deaths, spells - deaths]).astype(np.float64)
+    start = _start(merged, columns, int(spells.sum()), int(deaths.sum()))[kept]
+    found = _by_newton(outcome, design, start) or _by_reweighting(outcome, design)
+    values = (
+        found.values if found.converged else np.where(np.isfinite(found.values), np.abs(found.values), np.inf)
+    )
+    names: list[_Column | None] = [None, *columns]
+    fitted = zip((names[place] for place in kept), values.tolist(), found.errors.tolist(), strict=True)
+    return _Fit({name: (value, error) for name, value, error in fitted}, found.converged)
+
+
+def _merged_patterns(counts: _Counts, merged: Sequence[_Blocks]) -> tuple[list[Integers], Integers, Integers]:
+    """The block of each factor, spells and deaths of the patterns that merging leaves."""
+    block_of = [np.asarray(blocks.of, dtype=np.int64) for blocks in merged]
+    held = [own[level] for own, level in zip(block_of, counts.levels, strict=True)]
+    # One number for each pattern: sorting numbers is several times as fast as sorting rows.
+    number = np.ravel_multi_index(tuple(held), tuple(len(own) for own in block_of))
+    _, first, where = np.unique(number, return_index=True, return_inverse=True)
+    where = where.reshape(-1)
+    return (
+        [own[first] for own in held],
+        _sums(where, counts.spells, len(first)),
+        _sums(where, counts.deaths, len(first)),
+    )
+
+
+def _start(merged: Sequence[_Blocks], columns: Sequence[_Column], spells: int, deaths: int) -> Floats:
+    """Intercept and coefficients as if no factor had to do with another: from the rates of the levels."""
+    everybody = _log_odds(spells, deaths)
+    odds = [
+        {block: _log_odds(*count) - everybody for block, count in blocks.counts.items()} for blocks in merged
+    ]
+    reference = [own[blocks.reference()] for own, blocks in zip(odds, merged, strict=True)]
+    differences = [odds[column.factor][column.block] - reference[column.factor] for column in columns]
+    return np.asarray([everybody + sum(reference), *differences])
+
+
+def _log_odds(spells: int, deaths: int) -> float:
+    # A half on either side, so that a level in which nobody died has a place to start from, too.
+    return log((deaths + 0.5) / (spells - deaths + 0.5))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a fit ended with, by column of the design."""
+
+    values: Floats
+    errors: Floats
+    converged: bool
+
+
+def _by_newton(outcome: Floats, design: Floats, start: Floats) -> _Found | None:
+    """The fit by Newton's method from ``start``; None where it does not arrive."""
+    with _silence():
+        try:
+            result = _model(outcome, design).fit(
+                start_params=start,
+                method="newton",
+                maxiter=NEWTON_ITERATIONS,
+                # With the logit the expected information is the observed one, and takes half the time.
+                optim_hessian="eim",
+                cov_type="eim",
+                ridge_factor=0,
+                disp=False,
+                warn_convergence=False,
+            )
+        except (np.linalg.LinAlgError, ValueError, FloatingPointError):
+            return None
+        report = result.mle_retvals
+        found = _Found(np.asarray(result.params), np.asarray(result.bse), bool(report["converged"]))
+        # The score in the report is a mean over the rows.
+        gap = np.abs(report["score"]).max() * len(outcome)
+    return found if found.converged and _is_finite(found) and gap <= LARGEST_GAP else None
+
+
+def _by_reweighting(outcome: Floats, design: Floats) -> _Found:
+    """The fit by iteratively reweighted least squares, from where statsmodels starts it."""
+    with _silence():
+        try:
+            result = _model(outcome, design).fit(
+                maxiter=MAXIMUM_ITERATIONS, tol=TOLERANCE, tol_criterion="params"
+            )
+            found = _Found(np.asarray(result.params), np.asarray(result.bse), bool(result.converged))
+        except (np.linalg.LinAlgError, ValueError, FloatingPointError):
+            nowhere = np.full(design.shape[1], np.inf)
+            return _Found(nowhere, nowhere, converged=False)
+    return replace(found, converged=found.converged and _is_finite(found))
+
+
+def _model(outcome: Floats, design: Floats) -> Any:
+    return _full_rank_model()(outcome, design)
+
+
+@cache
+def _full_rank_model() -> Callable[[Floats, Floats], Any]:
+    """The model of statsmodels, without its own look for the rank of the design: :func:`_independent` has seen to it,
+    and on few rows the second look takes as long as the fit."""
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
 
-    block_of = [np.asarray(blocks.of, dtype=np.int64) for blocks in merged]
-    held = np.column_stack([own[counts.levels[:, place]] for place, own in enumerate(block_of)])
-    # One number for each pattern: sorting numbers is several times as fast as sorting rows.
-    number = np.ravel_multi_index(tuple(held.T), tuple(len(own) for own in block_of))
-    _, first, where = np.unique(number, return_index=True, return_inverse=True)
-    different = held[first]
-    spells = _sums(where.reshape(-1), counts.spells, len(different))
-    deaths = _sums(where.reshape(-1), counts.deaths, len(different))
-    columns = _columns(merged)
-    design = np.column_stack(
-        [np.ones(len(different)), *(different[:, column.factor] == column.block for column in columns)]
-    ).astype(np.float64)
-    kept = _independent(design)
+    class FullRank(GLM):  # type: ignore[misc]
+        def initialize(self) -> None:
+            self.wnobs, columns = self.exog.shape
+            self.df_model = columns - 1
+            self.df_resid = self.wnobs - columns
+
+    return lambda outcome, design: FullRank(outcome, design, family=Binomial())
+
+
+def _is_finite(found: _Found) -> bool:
+    return bool(np.isfinite(found.values).all() and np.isfinite(found.errors).all())
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warnings of a fit that runs to infinity: that is what is being found out."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        try:
-            result = GLM(np.column_stack([deaths, spells - deaths]), design[:, kept], family=Binomial()).fit(
-                maxiter=MAXIMUM_ITERATIONS, tol=TOLERANCE, tol_criterion="params"
-            )
-            values = np.asarray(result.params, dtype=np.float64)
-            errors = np.asarray(result.bse, dtype=np.float64)
-            converged = bool(result.converged) and bool(
-                np.isfinite(values).all() and np.isfinite(errors).all()
-            )
-        except (np.linalg.LinAlgError, ValueError, FloatingPointError):
-            values = errors = np.full(len(kept), np.inf)
-            converged = False
-    names: list[_Column | None] = [None, *columns]
-    if not converged:
-        values = np.where(np.isfinite(values), np.abs(values), np.inf)
-    fitted = zip((names[place] for place in kept), values.tolist(), errors.tolist(), strict=True)
-    return _Fit({name: (value, error) for name, value, error in fitted}, converged)
+        yield
 
 
 def _independent(design: Floats) -> list[int]:
     """The columns that those before them do not determine."""
     kept = list(range(design.shape[1]))
+    if _surely_independent(design):
+        return kept
     while True:
         # A column that is a sum of others has nothing left on the diagonal; what comes after it is not to be trusted,
         # so only the first is taken out at a time.
@@ -322,15 +441,26 @@ def _independent(design: Floats) -> list[int]:
         kept.pop(gone[0] if gone else rank_ends)
 
 
+def _surely_independent(design: Floats) -> bool:
+    """A quick answer for the usual case. The products are whole numbers, so only the decomposition is rounded."""
+    products = design.T @ design
+    try:
+        left_over = np.diag(np.linalg.cholesky(products)) ** 2
+    except np.linalg.LinAlgError:
+        return False
+    return bool((left_over > SURELY_INDEPENDENT * np.diag(products)).all())
+
+
 def _rows(merged: Sequence[_Blocks], fit: _Fit | None, spells: int, deaths: int) -> list[dict[str, Any]]:
     start = (None, None) if fit is None else fit.values[None]
     rows = [_row(INTERCEPT, ALL, None, "rate" if fit is None else "estimated", start, spells, deaths)]
     for place, blocks in enumerate(merged):
         names = blocks.factor.level_names
         reference = blocks.reference()
+        speakers = {block: blocks.speaker(block) for block in blocks.counts}
         for level, name in enumerate(names):
             block = blocks.of[level]
-            speaker = blocks.speaker(block)
+            speaker = speakers[block]
             value: tuple[float | None, float | None] = (0.0, None)
             if fit is None:
                 role, value = "rate", (None, None)

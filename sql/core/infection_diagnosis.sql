@@ -11,4 +11,8 @@ select
     infection.code
 from episode_diagnosis as infection
 inner join spell_episode on infection.record = spell_episode.record
-where left(infection.code, 3) in ('A04', 'A41', 'A49', 'O86', 'T81', 'T84', 'U80', 'U82')
+where
+    left(infection.code, 3)
+    in (
+        'A04', 'A32', 'A40', 'A41', 'A49', 'O75', 'O85', 'O86', 'O90', 'O91', 'T81', 'T84', 'U80', 'U82'
+    )

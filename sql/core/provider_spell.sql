@@ -3,6 +3,7 @@
 -- Sources: episode, spell_episode. spell_id is the EPIKEY of the first episode, so it never repeats between providers.
 -- Admission fields and diagnosis come from the first episode, discharge fields from the last: the one that ends last,
 -- and of those with the same end one that says discharged.
+-- secondary_count, deprivation_decile and birth_weight_grams are those of the first episode.
 -- finished is false while no episode says that the stay ended; such a spell has no discharge date or method.
 -- Rules, sources and consequences: infra/decisions/0102-spell-provider-spell.md.
 with several as (
@@ -101,6 +102,11 @@ select
                 || lpad(((year(discharge_date - interval 3 month) + 1) % 100)::varchar, 2, '0')
     end as financial_year,
     coalesce(episode_count, 1)::smallint as episode_count,
+    -- Regular day and night attenders are no inpatients.
+    list_contains($regular_attender_classes, coalesce(patient_class, '')) as regular_attender,
+    secondary_count,
+    deprivation_decile,
+    birth_weight_grams,
     record as spell_record,
     coalesce(last_record, record) as last_record
 from ended

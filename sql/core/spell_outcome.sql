@@ -6,7 +6,7 @@
 -- (DISMETH 5) have no outcome. A person dies once: death_order is 1 for the spell the death belongs to, and an
 -- indicator counts the smallest death_order among the spells it covers.
 -- Rules and sources: infra/decisions/0104-death-outcome.md.
-with stay as (
+with stay as not materialized (
     select
         provider_spell.spell_id,
         provider_spell.person_token,

@@ -19,8 +19,6 @@ os.environ.setdefault("POLARS_MAX_THREADS", "2")
 # As the command line sets it: small matrices are slower with more.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-MODEL_SPELLS = 3_000_000
-
 
 class Passed(NamedTuple):
     """``seconds`` on the wall and of all processors together."""
@@ -97,7 +95,8 @@ def ingest(workspace: Path, scratch: Path) -> Passed:
 
 
 def indicators(workspace: Path, scratch: Path) -> Passed:
-    """Spells, linkage of deaths and every indicator over what is in the lake."""
+    """Spells, linkage of deaths, models, charts and every indicator over what is in the lake;
+    ``scratch/indicators.json`` says how many there were."""
     from infra.computation import compute
     from infra.keyring import Keyring
     from infra.lake import committed_deliveries
@@ -107,8 +106,11 @@ def indicators(workspace: Path, scratch: Path) -> Passed:
     keyring = Keyring.open(opened.zone("keys"))
     rows = committed_deliveries(opened.zone("lake"), keyring.lake_metadata_key, opened.zone("tmp"))
     began = Clock()
-    compute(opened, rows, keyring, lambda _: None)
-    return began.passed()
+    computed = compute(opened, rows, keyring, lambda _: None)
+    passed = began.passed()
+    counts = {"spells": computed.counts["spells"], "indicators": computed.tables["indicator"].height}
+    (scratch / "indicators.json").write_text(json.dumps(counts))
+    return passed
 
 
 def night(workspace: Path, scratch: Path) -> Passed:
@@ -149,11 +151,22 @@ def analyst(workspace: Path, scratch: Path) -> Passed:
 
 
 def models(workspace: Path, scratch: Path) -> Passed:
-    """The models of all diagnosis groups on patterns, and on records; ``scratch/models.json`` says how they compare."""
+    """The models of all diagnosis groups on patterns, and on records; ``scratch/models.json`` says of how many spells,
+    and afterwards how they compare."""
     from tests.benchmarks.models import compare
 
     began = Clock()
-    (scratch / "models.json").write_text(json.dumps(compare(MODEL_SPELLS)))
+    spells = json.loads((scratch / "models.json").read_text())["spells"]
+    (scratch / "models.json").write_text(json.dumps(compare(spells)))
+    return began.passed()
+
+
+def recovery(workspace: Path, scratch: Path) -> Passed:
+    """Three years made, ingested and computed, held against the world they were made of; ``scratch/recovery.json``."""
+    from tests.benchmarks.recovery import compare
+
+    began = Clock()
+    (scratch / "recovery.json").write_text(json.dumps(compare(scratch)))
     return began.passed()
 
 
@@ -177,6 +190,7 @@ CONTESTANTS: dict[str, Callable[[Path, Path], Passed]] = {
         nothing_new,
         analyst,
         models,
+        recovery,
         case_list,
     )
 }

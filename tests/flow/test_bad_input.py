@@ -37,9 +37,6 @@ from tests.support.command_line import Ran, wardwatch
 from tests.support.small_deliveries import Text, small
 from tests.support.workspaces import Clock, Extracts, keyring, recipient, settle, tree
 
-# Its fixtures are costly and made once: one worker runs the whole file.
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 NAME = "NIC359603_HES_APC_202199.txt"
 NUL_ROWS = 30  # of the forty: most of them
 MEBIBYTE = 1 << 20

@@ -45,6 +45,7 @@ def test_a_night_publishes_and_a_second_one_says_that_there_is_nothing_new(
     assert leftovers(finished_workspace, lake_content(finished_workspace)) == []
 
 
+@pytest.mark.usefixtures("nothing_computed")
 @pytest.mark.parametrize("armored", [False, True], ids=["gpg", "asc"])
 def test_an_openpgp_delivery_is_judged_and_taken_with_the_certificate_that_init_shows(
     armored: bool, empty_workspace: Workspace, plain_extracts: Extracts, tmp_path: Path

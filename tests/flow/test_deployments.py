@@ -17,7 +17,7 @@ from tests.support.convergence import published_result
 from tests.support.orchestrator import Orchestrator, orchestrator, worker
 from tests.support.workspaces import Extracts, copy_workspace, drop, settle
 
-pytestmark = [pytest.mark.flow, pytest.mark.xdist_group("orchestrator")]
+pytestmark = pytest.mark.flow
 
 POOL = "wardwatch"
 REASON = "the supplier corrected the speciality codes"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from infra.audit import AuditLog
 from infra.incidents import IncidentType, list_incidents
 from infra.workspace import Workspace
@@ -9,6 +11,7 @@ from tests.support.small_deliveries import small
 from tests.support.workspaces import Clock, Extracts, night, settle
 
 
+@pytest.mark.usefixtures("nothing_computed")
 def test_refused_attempts_and_retention_that_is_over_are_in_the_register_once(
     empty_workspace: Workspace, plain_extracts: Extracts
 ) -> None:

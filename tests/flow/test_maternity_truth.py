@@ -27,8 +27,6 @@ from transforms.assessment import assess
 from transforms.intervals import LEVEL_95
 from transforms.linkage import days_to_death, one_death_per_person
 
-pytestmark = pytest.mark.xdist_group("maternity_truth")
-
 SEEDS = (1, 2, 3)
 EPISODES, HOSPITALS = 100_000, 12  # fewer than ten providers, and an outlier widens its own limits
 INFECTION = "puerperal_infection_42d_v1"

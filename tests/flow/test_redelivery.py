@@ -13,6 +13,8 @@ from tests.support.command_line import wardwatch
 from tests.support.small_deliveries import Text, small
 from tests.support.workspaces import FIRST_NIGHT, Clock, Extracts, drop, keyring, settle, tree
 
+pytestmark = pytest.mark.usefixtures("nothing_computed")
+
 TONIGHT, TOMORROW = Clock().later(days=1), Clock().later(days=2)
 JUNE, SEPTEMBER, DECEMBER = "HES_OP_202206", "HES_OP_202209", "HES_OP_202212"
 REASON = "the supplier corrected the speciality codes"

@@ -5,30 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import yaml
 
 from flows.cli import application, retention
-from infra.computation import Computation
 from infra.officers import SIGNING_FILE
 from infra.workspace import Workspace
-from schemas.published import empty
 from tests.support.command_line import Ran, wardwatch
-from tests.support.workspaces import EVENING, Clock, copy_workspace, night
+from tests.support.workspaces import EVENING, Clock, computing_nothing, copy_workspace, night
 
 NEXT_NIGHT = Clock(EVENING + timedelta(days=30))
 LATE = Clock(EVENING + timedelta(days=50))
 REASON = ("--reason", "the agreement has ended")
-
-
-def compute_nothing(*_: object) -> Computation:
-    """Indicators play no part here: a run publishes its tables empty."""
-    tables = {"indicator_value": empty("indicator_value")}
-    return Computation(tables=tables, counts={}, record_date=date(2022, 9, 30), lake_snapshot=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,7 +78,7 @@ def test_a_delivery_goes_from_use_to_its_certificate(workspace: Workspace, tmp_p
     assert "retention withdraw" in run(workspace, *destroy, fails=20).error
     run(workspace, "withdraw", delivery, *REASON)
     assert "wardwatch nightly" in run(workspace, *destroy, fails=20).error
-    with patch("infra.night.compute", compute_nothing):
+    with computing_nothing():
         assert night(workspace, LATE).run_id
 
     run(workspace, *destroy, "--out", order, "--key", key(workspace, "siro"))
@@ -121,7 +112,7 @@ def test_a_delivery_goes_from_use_to_its_certificate(workspace: Workspace, tmp_p
     certificate.write_bytes(content.replace(b'"demo":true', b'"demo":false'))
     edited = run(workspace, "certificates", "--verify", fails=40)
     assert "does not fit the document" in edited.out
-    with patch("infra.night.compute", compute_nothing):
+    with computing_nothing():
         assert not night(workspace, Clock(EVENING + timedelta(days=51))).problems, "nights go on without it"
 
 

@@ -22,9 +22,6 @@ from infra.lake import CommittedDelivery, committed_deliveries, reading
 from infra.workspace import Workspace
 from tests.support.workspaces import Extracts, copy_workspace, drop, keyring, night
 
-# Its fixtures are costly and made once: one worker runs the whole file.
-pytestmark = pytest.mark.xdist_group("truth")
-
 NEWEST = (
     "HES_APC_202099",
     "HES_APC_202199",

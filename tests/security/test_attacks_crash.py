@@ -10,15 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
-from infra import computation, engine, lake, publish
-from infra.compute import load_indicators
+from infra import engine, lake, publish
 from infra.lake import committed_deliveries
 from infra.workspace import Workspace
 from schemas.errors import AuditUnavailable, StorageFailed, WardwatchError
@@ -27,19 +25,12 @@ from tests.support.disks import Disk, disk_under
 from tests.support.processes import PROJECT
 from tests.support.workspaces import EVENING, Clock, Extracts, drop, keyring, night, tree
 
-pytestmark = pytest.mark.flow
+# What is computed plays no part here.
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("nothing_computed")]
 
 TONIGHT = Clock(EVENING + timedelta(days=1))
 TOMORROW = Clock(EVENING + timedelta(days=2))
 NEW = "HES_OP_202206"
-
-
-@pytest.fixture(autouse=True)
-def one_indicator() -> Iterator[None]:
-    """What is computed plays no part here, so one indicator is enough."""
-    (first, *_) = load_indicators()
-    with patch.object(computation, "load_indicators", lambda: (first,)):
-        yield
 
 
 def in_use(workspace: Workspace) -> set[str]:

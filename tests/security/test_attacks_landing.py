@@ -75,6 +75,7 @@ def fullwidth(text: str) -> str:
     return "".join(chr(ord(character) + 0xFEE0) if character.isdigit() else character for character in text)
 
 
+@pytest.mark.usefixtures("nothing_computed")
 def test_fullwidth_digits_are_no_number_no_date_and_no_other_record(
     finished_workspace: Workspace, june: Text
 ) -> None:

@@ -26,7 +26,7 @@ from tests.support.audit_logs import (
 )
 from tests.support.object_store import ObjectStore, aws, object_store, silent_server
 
-pytestmark = [pytest.mark.flow, pytest.mark.xdist_group("object_store")]
+pytestmark = pytest.mark.flow
 
 
 BUCKET = "audit"

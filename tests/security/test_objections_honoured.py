@@ -19,6 +19,8 @@ from tests.support.convergence import lake_content
 from tests.support.small_deliveries import Text, small
 from tests.support.workspaces import Clock, Extracts, copy_workspace, night, settle
 
+pytestmark = pytest.mark.usefixtures("nothing_computed")
+
 
 def honouring(workspace: Workspace) -> Workspace:
     path = workspace.root / "settings.yaml"
@@ -127,6 +129,7 @@ def test_a_new_list_takes_effect_on_what_is_held_with_a_backfill(
         "202203",
         "--reason",
         "new list of objections",
+        clock=Clock().later(days=2),
     )
     assert ran.exit_code == 0, ran.err
     after = the_delivery(workspace)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import yaml
@@ -21,7 +20,6 @@ from infra import commit_points, publish
 from infra.audit import AuditLog, read, unfinished
 from infra.audit_verify import tampering
 from infra.audit_verify import verify as verify_audit
-from infra.computation import Computation
 from infra.engine import open_engine
 from infra.incidents import list_incidents
 from infra.keyring import Keyring
@@ -42,10 +40,18 @@ from infra.vault import read_manifest, verify
 from infra.vault_opening import open_with_officers
 from infra.workspace import Workspace
 from schemas.errors import CannotOpen, IntegrityError, NotPermitted, UsageError
-from schemas.published import empty
 from schemas.retention_policy import retention_policy
 from tests.support.convergence import published_result, unfinished_files
-from tests.support.workspaces import EVENING, Clock, Extracts, copy_workspace, drop, night, tree
+from tests.support.workspaces import (
+    EVENING,
+    Clock,
+    Extracts,
+    computing_nothing,
+    copy_workspace,
+    drop,
+    night,
+    tree,
+)
 
 POLICY = retention_policy()
 SECOND_NIGHT = EVENING + timedelta(days=1)
@@ -210,14 +216,8 @@ def _named(workspace: Workspace, start: str) -> str:
     return found
 
 
-def compute_nothing(*_: object) -> Computation:
-    """Indicators play no part here: a run publishes its tables empty."""
-    tables = {"indicator_value": empty("indicator_value")}
-    return Computation(tables=tables, counts={}, record_date=date(2022, 9, 30), lake_snapshot=1)
-
-
 def quiet_night(workspace: Workspace, moment: datetime) -> None:
-    with patch("infra.night.compute", compute_nothing):
+    with computing_nothing():
         outcome = night(workspace, Clock(moment))
     assert outcome.run_id, "the night has to publish"
 

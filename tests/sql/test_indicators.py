@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -24,6 +27,18 @@ ROLES = HERE.parent.parent / "schemas" / "policy" / "roles.yaml"
 
 def oracle(name: str) -> Any:
     return importlib.import_module(f"tests.sql.oracles.{name}")
+
+
+@cache
+def world_and_tables(generate: Callable[[int], World], seed: int) -> tuple[World, duckdb.DuckDBPyConnection]:
+    """A made-up world and its tables, made once for all indicators: a night asks them of one connection, too."""
+    world = generate(seed)
+    return world, built(world.hes_apc, world.bridge, world.deaths)
+
+
+@cache
+def empty_tables() -> duckdb.DuckDBPyConnection:
+    return built([])
 
 
 def test_there_are_indicators() -> None:
@@ -59,9 +74,9 @@ def test_no_golden_case_or_oracle_is_left_from_an_indicator_that_is_gone() -> No
 @pytest.mark.parametrize("seed", [11, 12])
 def test_the_indicator_agrees_with_its_oracle(name: str, seed: int) -> None:
     its_oracle = oracle(name)
-    world: World = getattr(its_oracle, "generate", generated)(seed)
+    world, tables = world_and_tables(getattr(its_oracle, "generate", generated), seed)
     expected = its_oracle.expected(world)
-    found = run_indicator(built(world.hes_apc, world.bridge, world.deaths), INDICATOR_FOLDER / name).values
+    found = run_indicator(tables, INDICATOR_FOLDER / name).values
     assert expected, "the oracle expects no row: nothing is compared"
     assert found.select(expected[0].keys()).to_dicts() == expected, (
         f"{name} and its oracle differ (seed {seed})"
@@ -70,15 +85,15 @@ def test_the_indicator_agrees_with_its_oracle(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", INDICATORS)
 def test_the_columns_on_empty_tables_are_those_of_the_metadata(name: str) -> None:
-    result = run_indicator(built([]), INDICATOR_FOLDER / name)  # refuses other columns or types
+    result = run_indicator(empty_tables(), INDICATOR_FOLDER / name)  # refuses other columns or types
     assert result.values.height == 0, "something came from nothing"
     assert result.values.columns == [column.name for column in result.metadata.columns]
 
 
 @pytest.mark.parametrize("name", INDICATORS)
 def test_the_rows_come_in_the_order_of_period_provider_stratum(name: str) -> None:
-    world: World = getattr(oracle(name), "generate", generated)(13)
-    values = run_indicator(built(world.hes_apc, world.bridge, world.deaths), INDICATOR_FOLDER / name).values
+    _, tables = world_and_tables(getattr(oracle(name), "generate", generated), 13)
+    values = run_indicator(tables, INDICATOR_FOLDER / name).values
     assert values.equals(values.sort("period", "provider", "stratum")), f"{name} has no fixed order"
     assert values.select(pl.col("denominator").min()).item() > 0, "an empty cell was reported"
 

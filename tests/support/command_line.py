@@ -3,8 +3,8 @@
 Starting a process for every bad file would take seconds each, most of them importing. So :func:`wardwatch` calls
 ``flows.cli.application.main`` as the script does, and puts back afterwards what a process may change only once for
 itself: hooks, log record factory, umask, environment, folder of temporary files. Two things differ: the clock, which
-is given, and the orchestrator, of which ``nightly`` gets a plain stand-in (a flow run by Prefect itself takes half a
-minute to start; ``tests/security/test_canaries.py`` has one).
+is given, and the orchestrator: the flows get plain stand-ins (one run by Prefect itself takes half a minute to start;
+``tests/security/test_canaries.py`` has each).
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def wardwatch(root: Path | None, *arguments: str | Path, clock: Callable[[], dat
             if name.startswith("flows.cli.") and hasattr(module, "now"):
                 stack.enter_context(patch.object(module, "now", clock))
         stack.enter_context(_standing_in("flows.nightly_flow", _plain_flow(clock)))
+        stack.enter_context(_standing_in("flows.backfill_flow", _plain_backfill(clock)))
         stack.enter_context(_standing_in("flows.reprocess_flow", _plain_reprocessing(clock)))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(err))
@@ -107,6 +108,23 @@ def _plain_flow(clock: Callable[[], datetime]) -> ModuleType:
 
     module = ModuleType("flows.nightly_flow")
     module.nightly = nightly  # type: ignore[attr-defined]
+    return module
+
+
+def _plain_backfill(clock: Callable[[], datetime]) -> ModuleType:
+    """What ``flows.backfill_flow`` does, without Prefect."""
+    from flows.backfill import Request, month, run_backfill
+    from flows.orchestrator import watcher
+
+    def backfill(
+        workspace: str, dataset: str, first: str, last: str, reason: str, person: str, dry_run: bool
+    ) -> None:
+        asked = Request(dataset, month(first, end=False), month(last, end=True), reason, person, dry_run)
+        watching = watcher()
+        watching.ended(run_backfill(Path(workspace), asked, say=watching.say, clock=clock))
+
+    module = ModuleType("flows.backfill_flow")
+    module.backfill = backfill  # type: ignore[attr-defined]
     return module
 
 

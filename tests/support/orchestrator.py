@@ -73,6 +73,7 @@ def orchestrator(folder: Path, shared_folder: Path, workspace: Path) -> Iterator
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_CLI_COLORS": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",  # a run waits for the worker's next look, ten seconds apart else
             "WARDWATCH_WORKSPACE": str(workspace),
         },
     )

@@ -12,21 +12,22 @@ The fixtures are in ``tests/conftest.py``:
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from infra.keyring import Keyring, PublicKeys
 from infra.night import Outcome
 from infra.provisioning import DEMO_AGREEMENT, provision
 from infra.workspace import Settings, Workspace
+from tests.support.once import built_once as built_once
 
 # Before the review dates in schemas/policy/purposes.yaml, after the last period of the synthetic extracts.
 EVENING = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
@@ -36,6 +37,9 @@ HOSPITALS = 8
 YEARS = 3
 LAST_YEAR = 2022
 SEED = 1
+
+# One of each kind: a proportion with linked deaths, one of mothers with expected cases, a standardised ratio.
+FEW_INDICATORS = frozenset({"crude_death_rate_v1", "puerperal_infection_42d_v1", "shmi_v1"})
 
 # A few deliveries that together have everything: both layout eras, a provisional month, deaths of both products,
 # both bridges. What a test needs more, it adds.
@@ -169,23 +173,28 @@ def night(workspace: Workspace, clock: Clock | None = None, **options: Any) -> O
     return run_night(workspace.root, clock=clock or Clock(), **options)
 
 
-def built_once(folder: Path, build: Callable[[Path], Any]) -> Path:
-    """``folder``, built by ``build(part)`` if no worker of this session has built it yet."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(folder.name + ".lock")):
-        if not folder.exists():
-            part = folder.with_name(folder.name + ".part")
-            shutil.rmtree(part, ignore_errors=True)
-            build(part)
-            part.rename(folder)
-    return folder
+@contextmanager
+def computing_nothing() -> Iterator[None]:
+    """Runs in it publish their tables empty, for tests of what becomes of deliveries: half of a night is computing."""
+    from infra.computation import Computation
+    from schemas.published import empty
+
+    def compute_nothing(*_: object) -> Computation:
+        tables = {"indicator_value": empty("indicator_value")}
+        return Computation(tables=tables, counts={}, record_date=date(2022, 9, 30), lake_snapshot=1)
+
+    with patch("infra.night.compute", compute_nothing):
+        yield
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path`` against the other workers of the session."""
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+def few_indicators() -> Iterator[None]:
+    """Runs in it compute :data:`FEW_INDICATORS` only, for tests of what happens to a run whatever its numbers are."""
+    from infra.compute import load_indicators
+
+    few = tuple(found for found in load_indicators() if found.metadata.id in FEW_INDICATORS)
+    assert len(few) == len(FEW_INDICATORS), "an indicator has another name now"
+    with patch("infra.computation.load_indicators", lambda: few):
         yield
 
 

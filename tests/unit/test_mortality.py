@@ -388,7 +388,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from infra.synthetic import generate
 
     folder = tmp_path_factory.mktemp("synthetic")
-    generate(folder, episodes=120_000, hospitals=12, years=3, seed=1, recipient="", plain=True)
+    generate(folder, episodes=70_000, hospitals=12, years=3, seed=1, recipient="", plain=True)
     return folder
 
 

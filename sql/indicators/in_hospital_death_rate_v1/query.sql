@@ -6,29 +6,22 @@
 -- Exclusions: day cases and regular attenders ($excluded_patient_classes); stillbirths (DISMETH 5).
 -- Source: scope and outcome of the Summary Hospital-level Mortality Indicator, without its case-mix adjustment; see
 --   metadata.yaml and infra/decisions/0104-death-outcome.md.
-with cohort as (
-    select
-        provider_spell.financial_year,
-        provider_spell.provider,
-        provider_spell.spell_id,
-        provider_spell.person_token,
-        spell_outcome.died_in_hospital,
-        spell_outcome.died_within_30_days,
-        spell_outcome.death_order
+with cohort as not materialized (
+    select spell_id, person_token, financial_year, provider
     from provider_spell
-    -- Stillbirths have no outcome, so this join leaves them out.
-    inner join spell_outcome on provider_spell.spell_id = spell_outcome.spell_id
     where
-        provider_spell.finished
-        and not list_contains($excluded_patient_classes, coalesce(provider_spell.patient_class, ''))
+        finished
+        and coalesce(discharge_method, '') <> '5'
+        and not list_contains($excluded_patient_classes, coalesce(patient_class, ''))
 ),
 death as (
     select
-        spell_id,
-        died_in_hospital,
-        row_number() over (partition by person_token order by death_order) as place
+        cohort.spell_id,
+        spell_outcome.died_in_hospital,
+        row_number() over (partition by cohort.person_token order by spell_outcome.death_order) as place
     from cohort
-    where died_within_30_days
+    inner join spell_outcome on cohort.spell_id = spell_outcome.spell_id
+    where spell_outcome.died_within_30_days
 ),
 counted_death as (
     select spell_id

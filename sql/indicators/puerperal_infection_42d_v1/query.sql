@@ -8,36 +8,12 @@
 --   provider's deliveries.
 -- Exclusions: deliveries less than $days_after_delivery days before the end of the data.
 -- Source: Palmer and others, BMJ 2015;351:h5774; see metadata.yaml and infra/decisions/0158-puerperal-infection.md.
-with infected_episode as (
-    select distinct record
-    from episode_diagnosis
-    where list_contains($infection_codes, left(code, 3)) or list_contains($infection_codes, left(code, 4))
-),
-infection as (
-    select
-        infected_episode.record,
-        episode.episode_start,
-        provider_spell.spell_id,
-        provider_spell.person_token,
-        provider_spell.admission_date
-    from infected_episode
-    inner join episode on infected_episode.record = episode.record
-    inner join spell_episode on infected_episode.record = spell_episode.record
-    inner join provider_spell on spell_episode.spell_record = provider_spell.spell_record
-),
-infected_delivery as (
-    select distinct delivery.delivery_record
-    from delivery
-    inner join infection on delivery.person_token = infection.person_token
+with infected_delivery as (
+    select distinct delivery_record
+    from puerperal_infection
     where
-        infection.record = delivery.delivery_record
-        or (
-            -- Codes carry no date: within the stay of the delivery the start of the episode stands in.
-            case
-                when infection.spell_id = delivery.spell_id then infection.episode_start
-                else infection.admission_date
-            end between delivery.delivery_date and delivery.delivery_date + $days_after_delivery
-        )
+        days_after_delivery <= $days_after_delivery
+        and (list_contains($infection_codes, left(code, 3)) or list_contains($infection_codes, code))
 ),
 followed as (
     select
@@ -52,23 +28,18 @@ followed as (
     where delivery.delivery_date + $days_after_delivery <= delivery.followed_until
     group by delivery.financial_year, delivery.provider, delivery_case_mix.case_mix_group
 ),
-national as (
-    select
-        financial_year,
-        case_mix_group,
-        sum(infections) / sum(deliveries) as share
+compared as (
+    select *, deliveries * (sum(infections) over everywhere / sum(deliveries) over everywhere) as expected
     from followed
-    group by financial_year, case_mix_group
+    window everywhere as (partition by financial_year, case_mix_group)
 )
 select
-    followed.financial_year as period,
-    followed.provider,
+    financial_year as period,
+    provider,
     'all' as stratum,
-    sum(followed.infections)::bigint as numerator,
-    sum(followed.deliveries)::bigint as denominator,
-    round(sum(followed.deliveries * national.share), 6) as expected
-from followed
-inner join national
-    on followed.financial_year = national.financial_year and followed.case_mix_group = national.case_mix_group
-group by followed.financial_year, followed.provider
-order by followed.financial_year, followed.provider
+    sum(infections)::bigint as numerator,
+    sum(deliveries)::bigint as denominator,
+    round(sum(expected), 6) as expected
+from compared
+group by financial_year, provider
+order by financial_year, provider
