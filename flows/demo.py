@@ -52,7 +52,7 @@ FINDINGS = """
             WHEN level = 'cusum signal' THEN 1
             ELSE 2
         END,
-        -- Ratios of hospitals as a whole before their parts; crude rates and counts after both.
+        -- Ratios of hospitals as a whole before their parts; other rates and counts after both.
         measure <> 'standardised_ratio' AND level <> 'cusum signal', stratum <> 'all' AND level = 'alert',
         period DESC, abs(z) DESC, provider, a.indicator, stratum
 """
@@ -181,17 +181,18 @@ def tell(folder: Path, seconds: float, truth: Mapping[str, Any]) -> None:
         print(f"  {'level':<13}{'period':<8}{'where':<6}{'what':<48}found")
     else:
         print("  no hospital is beyond its limits")
-    for finding in findings_shown(findings, truth):
+    shown = findings_shown(findings, truth)
+    for finding in shown:
         print(line(finding))
-    if len(findings) > SHOWN:
-        print(f"  and {len(findings) - SHOWN} more in the report")
+    if len(findings) > len(shown):
+        print(f"  and {len(findings) - len(shown)} more rows in the table alert")
     print(f"\n  missing from the latest delivery: {', '.join(late) or 'nobody'}")
     print(f"  records left out because they could not be read: {broken['rows']:,}")
     print("\nThe data are synthetic. What had been planted in them:\n")
     for entry in truth["planted"]:
         text = f"{entry['provider']}  {entry['says']}"
         print(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent=" " * 7))
-    say("Crude rates are not adjusted for who the patients are, so other hospitals may stand out, too.")
+    say("Many rates are not adjusted for who the patients are, so other hospitals may stand out, too.")
 
 
 # The case review -------------------------------------------------------------------------------------------

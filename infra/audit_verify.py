@@ -2,13 +2,15 @@
 
 The chain shows edited, deleted, inserted and moved lines; the signed checkpoints show a log that was cut off
 or rewritten as a whole, up to the size they vouch for; the second sink shows a difference between the two.
-What nothing here can show is the loss of events written after the last checkpoint from both sinks: that takes
-the copy of a later checkpoint that a witness keeps.
+A log of which nothing is left is held against everybody who knows of lines in it. What nothing here can show is the
+loss of events written after the last checkpoint from both sinks: that takes the copy of a later checkpoint that a
+witness keeps.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -53,15 +55,15 @@ def verify(
     ``public_keys``: name of a checkpoint key -> the raw 32 bytes of each key of that name; None leaves the
     checkpoints out. ``witnesses``: the same for the auditors who countersign. ``notes``: (name, content) of notes
     that were kept elsewhere, which the log is held against too. Empty if there is nothing to say, and for a
-    workspace that has no log yet. Raises :class:`AuditUnavailable` if a second sink could not be asked.
+    workspace that has no log yet: nothing in the folder, the notes and the second sink knows of a line. Raises
+    :class:`AuditUnavailable` if a second sink could not be asked.
     """
     path = folder / LOG
-    if path.is_symlink() or not path.is_file():
-        begun = (folder / STARTED).exists() or newest_checkpoint(folder) is not None or path.is_symlink()
-        return [Finding("missing", "there is no audit log although it was begun")] if begun else []
     sink = FolderSink(second_sink) if isinstance(second_sink, Path) else second_sink
     findings: list[Finding] = []
-    lines = _read_lines(path, findings)
+    lines = [] if _is_missing(path) else _read_lines(path, findings)
+    if not lines:
+        return findings + _who_knows_of_lines(folder, public_keys, sink, notes)
     _check_chain(lines, findings)
     _check_clock(lines, findings)
     if public_keys is not None:
@@ -81,6 +83,67 @@ def verify(
     if sink is not None:
         findings += sink.differences(path)
     return sorted(findings, key=lambda finding: finding.line)
+
+
+def _is_missing(path: Path) -> bool:
+    return path.is_symlink() or not path.is_file()
+
+
+def _who_knows_of_lines(
+    folder: Path,
+    public_keys: Mapping[str, Sequence[bytes]] | None,
+    sink: SecondSink | None,
+    notes: Iterable[tuple[str, bytes]],
+) -> list[Finding]:
+    """What there is to say where the log has no line: it was never begun, or it is gone and somebody knows better."""
+    findings: list[Finding] = []
+    path, newest = folder / LOG, newest_checkpoint(folder)
+    if newest is not None:
+        says = f"there is no audit log although it was begun: its newest checkpoint is of {newest[0]} events"
+        findings.append(Finding("missing", says))
+    elif (folder / STARTED).exists() or (os.path.lexists(path) and _is_missing(path)):
+        findings.append(Finding("missing", "there is no audit log although it was begun"))
+    if public_keys is not None:
+        carried = [*notes_in(folder / WITNESSED), *notes]
+        if sink is not None:
+            carried += [note for note in sink.notes(WITNESSED) if note not in carried]
+            _check_gone(sink.notes(CHECKPOINTS), "the second sink's checkpoint", public_keys, findings)
+        _check_gone(carried, "witnessed checkpoint", public_keys, findings)
+    if sink is not None:
+        findings += _only_in(sink)
+    return findings
+
+
+def _check_gone(
+    notes: Iterable[tuple[str, bytes]],
+    what: str,
+    public_keys: Mapping[str, Sequence[bytes]],
+    findings: list[Finding],
+) -> None:
+    """Of the notes about a log that is gone, the one that vouches for most events."""
+    sizes = {}
+    for name, note in notes:
+        stem = name.removesuffix(".txt")
+        try:
+            sizes[check_note(note, public_keys)[0]] = stem
+        except NoteRejected as rejected:
+            findings.append(Finding(rejected.kind, f"{what} {stem}: {rejected.says}"))
+    if sizes:
+        size = max(sizes)
+        says = f"the audit log is gone: {what} {sizes[size]} knows of {size} events"
+        findings.append(Finding("missing", says))
+
+
+def _only_in(sink: SecondSink) -> list[Finding]:
+    """The events of a log that is gone which the second sink still has."""
+    if not isinstance(sink, FolderSink):
+        return sink.differences(Path(os.devnull))
+    path = sink.folder / LOG
+    if _is_missing(path):
+        return []
+    held = len(_read_lines(path, []))
+    says = f"the audit log is gone: the second sink has {held} event(s)"
+    return [Finding("sinks_differ", says)] if held else []
 
 
 def _read_lines(path: Path, findings: list[Finding]) -> list[_Line]:

@@ -6,9 +6,9 @@ the days between discharge and death, capped, and nothing else of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import duckdb
 import polars as pl
@@ -65,6 +65,23 @@ DIRECTIONS = {
     "context": "context",
 }
 ON_MORTALITY_MODELS = ("shmi", "mortality_cusum", "mortality_aggregate_cusum")
+ON_DEATHS_AFTER_DISCHARGE = (
+    "crude_death_rate",
+    "death_rate_by_admission",
+    "deaths_after_discharge",
+    "palliative_care_deaths",
+    "perinatal_mortality",
+    *ON_MORTALITY_MODELS,
+)
+# Without a register of deaths every death there is happened in hospital, and this one would be nought everywhere.
+ONLY_WITH_REGISTER = ("deaths_after_discharge",)
+NO_REGISTER = "No register of deaths was delivered: only deaths in hospital are known."
+NO_BRIDGE = "The register of deaths cannot be linked without its bridge: only deaths in hospital are known."
+REGISTER_ENDS = (
+    "The register of deaths ends before thirty days after the last discharges: their deaths after discharge are not "
+    "all known."
+)
+FOLLOW_UP = timedelta(days=30)
 BRIDGE_COLUMNS = "old_person_token VARCHAR, person_token VARCHAR"
 
 
@@ -97,10 +114,13 @@ def compute(
     mortality: Mortality | None = None
     coefficients = empty("mortality_coefficient")
     reference = workspace_reference(workspace.root)
+    ends = [parse_period(row.period).data_until for row in current if row.dataset == "hes_apc"]
+    data_until = max((day for day in ends if day is not None), default=None)
+    without_register = register_caution(current, data_until)
     with reading(
         workspace.zone("lake"),
         keyring.lake_metadata_key,
-        memory_limit=workspace.settings.memory_limit,
+        memory_limit=workspace.settings.compute_memory_limit,
         temp_folder=workspace.zone("tmp"),
     ) as connection:
         snapshot = _snapshot(connection)
@@ -115,16 +135,15 @@ def compute(
             counts["spells_of_the_dead"] = link.height
             add_death_link(connection, link)
             build_outcomes(connection)
+            if without_register is not None:
+                say(f"caution: {without_register}")
             say("fitting the mortality models")
-            ends = [parse_period(row.period).data_until for row in current if row.dataset == "hes_apc"]
-            data_until = max((day for day in ends if day is not None), default=None)
             mortality = build_mortality(connection, reference, data_until=data_until)
             coefficients = _coefficients(connection)
             say("drawing the cumulative sum charts")
             charts = [build_cusum_charts(connection), build_aggregate_charts(connection)]
-            for indicator in load_indicators():
-                say(f"computing {indicator.metadata.name} {indicator.metadata.version}")
-                results.append(run_indicator(connection, INDICATOR_FOLDER / indicator.metadata.id))
+            results = run_indicators(connection, without_register, say)
+            counts["broken_warnings"] = sum(len(result.broken_warnings) for result in results)
             singling_out = count_singling_out(connection)
             counts["unique_on_quasi_identifiers"] = max(singling_out["unique_records"].to_list(), default=0)
         else:
@@ -137,8 +156,13 @@ def compute(
         reference, provider_rows, tables["indicator_value"], max(dates, default=NO_DATE)
     )
     tables["mortality_coefficient"] = coefficients
-    if mortality is not None and mortality.cautions and results:
-        tables["indicator"] = _with_cautions(tables["indicator"], mortality.cautions)
+    if results:
+        cautions: dict[str, Sequence[str]] = {}
+        if mortality is not None:
+            cautions.update(dict.fromkeys(mortality.cautions, ON_MORTALITY_MODELS))
+        if without_register is not None:
+            cautions[without_register] = ON_DEATHS_AFTER_DISCHARGE
+        tables["indicator"] = _with_cautions(tables["indicator"], cautions)
     counts["indicator_values"] = tables["indicator_value"].height
     return Computation(
         tables=tables,
@@ -242,7 +266,7 @@ def _tables(
     return {
         **tables,
         "indicator": indicators,
-        "indicator_value": assessed.drop("measure", "direction", "per").with_columns(
+        "indicator_value": assessed.drop("measure", "direction", "per", "interval_method").with_columns(
             pl.lit(False).alias("suppressed")
         ),
         "assessment": said,
@@ -263,6 +287,7 @@ def _values(result: IndicatorResult) -> pl.DataFrame:
         pl.lit(MEASURES[metadata.unit]).alias("measure"),
         pl.lit(PER[metadata.unit]).alias("per"),
         pl.lit(DIRECTIONS[metadata.direction]).alias("direction"),
+        pl.lit(metadata.interval_method).alias("interval_method"),
     )
 
 
@@ -273,7 +298,13 @@ def _indicator_row(result: IndicatorResult) -> dict[str, object]:
         "version": f"v{metadata.version}",
         "friendly_name": metadata.friendly_name,
         "description": metadata.description,
-        "what_it_is_not": metadata.what_it_is_not,
+        # The table is public, so it says what is not so and not in how many rows.
+        "what_it_is_not": " ".join(
+            [
+                metadata.what_it_is_not,
+                *(f"Not so in these data: {check.says}." for check in result.broken_warnings),
+            ]
+        ),
         "family": metadata.family,
         "numerator": metadata.numerator,
         "denominator": metadata.denominator,
@@ -283,6 +314,7 @@ def _indicator_row(result: IndicatorResult) -> dict[str, object]:
         "measure": MEASURES[metadata.unit],
         "per": PER[metadata.unit],
         "direction": DIRECTIONS[metadata.direction],
+        "interval_method": metadata.interval_method,
         "source": metadata.source,
         "datasets": metadata.disclosure_dataset,
         "status": metadata.status,
@@ -325,14 +357,54 @@ def _coefficients(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
         return connection.execute("SELECT * EXCLUDE (place) FROM mortality_coefficient").pl()
 
 
-def _with_cautions(indicators: pl.DataFrame, cautions: Sequence[str]) -> pl.DataFrame:
-    """The definitions of what rests on the mortality models, with what has to be known of this run's models."""
-    said = pl.concat_str("what_it_is_not", pl.lit(" ".join(cautions)), separator=" ")
-    return indicators.with_columns(
-        what_it_is_not=pl.when(pl.col("indicator").is_in(ON_MORTALITY_MODELS))
-        .then(said)
-        .otherwise("what_it_is_not")
-    )
+def run_indicators(
+    connection: duckdb.DuckDBPyConnection, without_register: str | None, say: Callable[[str], None]
+) -> list[IndicatorResult]:
+    """Every indicator but those that say nothing ``without_register`` (what :func:`register_caution` says)."""
+    results = []
+    for indicator in load_indicators():
+        name = indicator.metadata.name
+        if name in ONLY_WITH_REGISTER and without_register in (NO_REGISTER, NO_BRIDGE):
+            say(f"not computing {name}: deaths after discharge are not known")
+            continue
+        say(f"computing {name} {indicator.metadata.version}")
+        result = run_indicator(connection, INDICATOR_FOLDER / indicator.metadata.id)
+        for check in result.broken_warnings:
+            say(f"{name}: not so in these data ({check.rows:,}): {check.says}")
+        results.append(result)
+    return results
+
+
+def register_caution(current: Sequence[CommittedDelivery], data_until: date | None) -> str | None:
+    """What has to be known of the deaths after discharge, by the registers of deaths in use; None if they are all
+    known. ``data_until``: the last day of the hospital records."""
+    there = {row.dataset for row in current}
+    registers = [
+        row
+        for row in current
+        if row.dataset == "civil_deaths" or (row.dataset == "ons_deaths" and "ons_deaths_bridge" in there)
+    ]
+    if not registers:
+        return NO_BRIDGE if "ons_deaths" in there else NO_REGISTER
+    newest = max(_as_of(row) for row in registers)
+    return REGISTER_ENDS if data_until is not None and newest < data_until + FOLLOW_UP else None
+
+
+def _as_of(snapshot: CommittedDelivery) -> date:
+    """The day of a snapshot, which is its rank."""
+    text = f"{snapshot.rank:08d}"
+    return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+
+
+def _with_cautions(indicators: pl.DataFrame, cautions: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """The definitions with what has to be known of this run. ``cautions``: a sentence, and the indicators it is for."""
+    for caution, names in cautions.items():
+        said = pl.concat_str("what_it_is_not", pl.lit(caution), separator=" ")
+        concerned = pl.col("indicator").is_in(names)
+        indicators = indicators.with_columns(
+            what_it_is_not=pl.when(concerned).then(said).otherwise("what_it_is_not")
+        )
+    return indicators
 
 
 def _providers(

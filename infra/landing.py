@@ -5,7 +5,8 @@
 ==================  ====================================================================================
 ``content.age``     the plaintext as received, byte for byte, sealed to this delivery's own key pair
 ``key.pipeline.age``  the private half, sealed to the pipeline; deleted when the landing window closes
-``share.guardian.age``  the first share of the private half, sealed to the Caldicott Guardian and deputy
+``share.guardian.age``  the first share of the private half, sealed to the Caldicott Guardian and deputy (see
+                    :mod:`infra.landing_share`)
 ``share.siro.age``  the second share, sealed to the SIRO and deputy
 ``receipt.json``    the signed receipt, see :mod:`infra.receipts`
 ==================  ====================================================================================
@@ -36,7 +37,8 @@ from infra.containers import Control, Limits, Member, open_deliveries
 from infra.containers.reading import open_source, read_full, reading_errors
 from infra.files import make_folder, open_private, storage_errors, sync_folder, write_atomic
 from infra.keyring import Keyring
-from infra.officers import Officers
+from infra.landing_share import write_share
+from infra.officers import SHARE_ROLES, Officers
 from infra.receipts import (
     DELIVERY_ID,
     Digest,
@@ -80,6 +82,7 @@ CONTENT = "content.age"
 PIPELINE_KEY = "key.pipeline.age"
 GUARDIAN_SHARE = "share.guardian.age"
 SIRO_SHARE = "share.siro.age"
+GUARDIAN, SIRO = SHARE_ROLES
 RECEIPT = "receipt.json"
 REFUSED = "refused"
 STAGING = ".staging-"
@@ -318,8 +321,9 @@ class Landing:
         guardian_share, siro_share = split(str.encode(secret))
         recovery = self.keyring.landing_recovery_recipient
         write_atomic(folder / PIPELINE_KEY, seal(str.encode(secret), recovery))
-        write_atomic(folder / GUARDIAN_SHARE, seal(guardian_share, self.officers.recipients("guardian")))
-        write_atomic(folder / SIRO_SHARE, seal(siro_share, self.officers.recipients("siro")))
+        for name, share, half in ((GUARDIAN_SHARE, GUARDIAN, guardian_share), (SIRO_SHARE, SIRO, siro_share)):
+            said = write_share(receipt.delivery_id, share, public, half)
+            write_atomic(folder / name, seal(said, self.officers.recipients(share)))
         write_atomic(folder / RECEIPT, sign_document(receipt, self.keyring.manifest_signing_key))
         return _Staged(folder, receipt)
 

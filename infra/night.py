@@ -223,7 +223,7 @@ class Night:
         ):
             self.audit.record("landing.close_window", delivery, purpose=self.purpose)
             self.say(f"{delivery}: landing window closed, only the two officers can open it now")
-        tidy(self.workspace, self.clock())
+        tidy(self.workspace, self.keyring.signers("manifest_signing"), self.audit, self.clock())
         tidy_requests(self.workspace, self.clock())
         self._file_incidents()
 

@@ -13,9 +13,10 @@ What anchors it. The chain shows any change of an entry, and any that is missing
 itself that its newest entries were taken away, or that the whole folder was exchanged for a register with founders
 of somebody's own choice: whoever can write the folder can do both, and a pin beside it would be written by the same
 hand. So every change puts the new digest into the audit log before and after it takes effect,
-:meth:`Register.require_recorded` refuses a register that lacks what the log knows, and ``load`` takes an ``expected``
-digest that somebody kept elsewhere (``wardwatch keys list`` prints it). Who can write both the folder and the log
-unseen, root on this machine, is found out by the auditor's countersigned checkpoints only.
+:meth:`Register.require_recorded` refuses a register that lacks what the log knows, and a log that does not know of a
+founding, and ``load`` takes an ``expected`` digest that somebody kept elsewhere (``wardwatch keys list`` prints it).
+Who can write both the folder and the log unseen, root on this machine, is found out by the auditor's countersigned
+checkpoints only.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from typing import Any, Literal
 from infra.audit import AuditLog
 from infra.audit import read as read_audit
 from infra.audit_intent import BEGUN, INTENT, RECOVERED, Found
-from infra.audit_line import Event
+from infra.audit_line import LOG, Event
 from infra.commit_points import commit_point
 from infra.files import make_folder, storage_errors, sync_folder, write_atomic
-from infra.keyring import PUBLIC_FILE, PublicKeys
+from infra.keyring import KEYRING_FILE, PUBLIC_FILE, PublicKeys
 from infra.purposes import load_roles
 from infra.register_entries import (
     FIRST_PREV,
@@ -161,10 +162,19 @@ class Register:
             )
 
     def require_recorded(self, audit_folder: Path) -> None:
-        """Raise :class:`IntegrityError` unless the register holds the newest entry that the audit log knows of.
+        """Raise :class:`IntegrityError` unless the register holds the newest entry that the audit log knows of, and
+        the log knows of a founding.
 
-        Call it before anything rests on the register: a role that was ended must not come back with a backup.
+        Call it before anything rests on the register: a role that was ended must not come back with a backup, and a
+        spent request must not be new again because the log that says so was taken away. The founding of a register
+        is the first thing that is recorded in a workspace, so a log without one is gone or was begun anew. The copy
+        that an officer takes along to decide elsewhere has no log: see :func:`_is_officers_copy`.
         """
+        if not knows_a_founding(audit_folder) and not _is_officers_copy(audit_folder):
+            raise IntegrityError(
+                "the audit log knows nothing of the founding of the register: it is gone, or was begun anew",
+                next_step="keep the audit folder as it is, raise an incident, and restore the log from its second sink",
+            )
         last = ""
         begun: dict[int, str] = {}
         for event in read_audit(audit_folder, action="register"):
@@ -373,6 +383,21 @@ def _in_hindsight(entries: Sequence[SignedEntry], ends: Sequence[End]) -> tuple[
         state.take(signed, ends=False, gives=number not in void)
     state.ends = list(ends)
     return state, frozenset(void)
+
+
+def knows_a_founding(audit_folder: Path) -> bool:
+    """Whether the audit log has the line before the founding of a register, with which every log begins."""
+    return any(event.reason_code == BEGUN for event in read_audit(audit_folder, action="register.founded"))
+
+
+def _is_officers_copy(audit_folder: Path) -> bool:
+    """Whether this is what an officer takes along: no log at all, and beside it no keyring of the pipeline.
+
+    Without the keyring nothing is run, issued, opened again or destroyed; what an officer signs with such a copy is
+    handed in where both are.
+    """
+    keyring = audit_folder.parent / "keys" / KEYRING_FILE
+    return not os.path.lexists(audit_folder / LOG) and not os.path.lexists(keyring)
 
 
 # Changing what is on disk -----------------------------------------------------------------------------

@@ -22,8 +22,10 @@ from typing import Any
 from infra.audit import AuditLog
 from infra.commit_points import commit_point
 from infra.files import storage_errors, sync_folder, write_atomic
+from infra.landing import RECEIPT
+from infra.landing_share import read_share
 from infra.officers import OFFICE, ShareRole
-from infra.receipts import DELIVERY_ID
+from infra.receipts import DELIVERY_ID, read_receipt
 from infra.register import Register
 from infra.register_entries import moment_of, text_of
 from infra.register_resealed import make_record, record_name, records, share_entry, share_name
@@ -91,9 +93,10 @@ def reseal(
     for path in zones.landed(share):
         sealed = _read(path)
         before = hashlib.sha256(sealed).hexdigest()
-        shares.append(
-            _resealed("landing", path.parent.name, before, seal(unseal(sealed, identity), recipients))
-        )
+        content = unseal(sealed, identity)
+        receipt = read_receipt(_read(path.parent / RECEIPT), zones.signers)
+        read_share(content, path.parent.name, share, receipt.landing_recipient)
+        shares.append(_resealed("landing", path.parent.name, before, seal(content, recipients)))
     document = {
         "v": 1,
         "kind": KIND,

@@ -4,8 +4,8 @@ A candidate is internal (OFFICIAL SENSITIVE). Nothing of it becomes public by it
 at what would be public (:func:`show`) and approves it with a reason and a signature (:func:`approve`). The
 public set, ``published/public/<run>/``, is built from the cells that :mod:`transforms.disclosure` leaves and
 from nothing else; tiny services (NEEDS_DISCUSSION) and what is held back for an open case are not in it.
-Numbers that moved only a little since any earlier release are hidden, so the exact candidate of a released
-run is kept.
+Numbers that moved only a little since any earlier release, or from one version of an indicator to another, are
+hidden, so the exact candidate of a released run is kept.
 
 The caller records the release in the audit log, with the digests of the returned :class:`Release`.
 """
@@ -43,7 +43,6 @@ from infra.publish import (
 from infra.signing import SigningKey, canonical_json, parse_canonical, verify
 from schemas.disclosure_policy import DisclosurePolicy, disclosure_policy
 from schemas.errors import IntegrityError, NotPermitted, UsageError
-from transforms.assessment import funnel_limits
 from transforms.disclosure import (
     NEEDS_DISCUSSION,
     ROW,
@@ -51,6 +50,7 @@ from transforms.disclosure import (
     SUPPRESSED,
     changed_little,
     protect,
+    public_limits,
     public_values,
 )
 from transforms.identifiers import refuse_identifiers
@@ -133,7 +133,7 @@ def approve(
     in_set = {
         "indicator": tables["indicator"],
         "indicator_value": values,
-        "funnel_limit": funnel_limits(protected.filter(pl.col("state") == SHOWN)),
+        "funnel_limit": public_limits(protected),
         "provider": tables["provider"].filter(pl.col("code").is_in(values["provider"].unique().to_list())),
     }
 
@@ -146,7 +146,8 @@ def approve(
         "candidate_digest": preview.candidate_digest,
         "outputs": outputs,
         "counts": preview.counts,
-        "held": [list(pair) for pair in sorted(held)],
+        # Not which: whose results wait for a case is nobody's business but the release manager's.
+        "held": len(held),
         "person": person,
         "role": role,
         "reason": reason,
@@ -243,8 +244,8 @@ def _prepare(
 def _changed_since_releases(
     published: Path, run_id: str, values: pl.DataFrame, policy: DisclosurePolicy
 ) -> pl.DataFrame:
-    """Keys of the rows that differ a little from any run released before."""
-    changed = [pl.DataFrame(schema={name: pl.String for name in ROW})]
+    """The rows that differ a little from any run released before, or from another version in this one."""
+    changed = [changed_little(values, values, policy)]
     for earlier in runs(published / PUBLIC):
         if earlier == run_id:
             continue
@@ -255,7 +256,7 @@ def _changed_since_releases(
             )
         before = read_tables(published / earlier, ("indicator_value",))["indicator_value"]
         changed.append(changed_little(values, before, policy))
-    return pl.concat(changed).unique().sort(ROW)
+    return pl.concat(changed).group_by(ROW).agg(pl.col("denominator_moved").any()).sort(ROW)
 
 
 def _record_date(folder: Path) -> date:

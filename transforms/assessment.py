@@ -2,8 +2,8 @@
 
 Every set of providers that is compared (one indicator, version, period and stratum) is put in one funnel
 (:mod:`transforms.funnel`). ``band`` says where a value lies against the 95 % over-dispersed limits. ``alert``
-is raised on the side that asks a question: beyond 95 % ("alert", two standard deviations) or beyond 99.8 %
-("alarm", three), as national clinical audits do (HQIP outlier guidance, ``schemas/policy/outlier_stages.yaml``).
+is raised on the side that asks a question: beyond 95 % ("alert", about two standard deviations) or beyond 99.8 %
+("alarm", about three), as national clinical audits do (HQIP outlier guidance, ``schemas/policy/outlier_stages.yaml``).
 Both are variation to be asked about and never a verdict: regression to the mean, coding and chance explain many of
 them, so each is shown with how long it has been so and how many of its kind chance would raise.
 
@@ -43,7 +43,7 @@ from transforms.intervals import (
     wilson,
 )
 from transforms.multiplicity import with_q_values
-from transforms.persistence import ABOVE, BELOW, with_persistence
+from transforms.persistence import ABOVE, with_persistence
 
 BANDS = {HIGHER: "higher", AS_EXPECTED: "as expected", LOWER: "lower"}
 GROUP = ("indicator", "version", "period", "stratum")
@@ -72,9 +72,9 @@ ASSESSMENT: dict[str, pl.DataType] = {
 """Columns of the tables ``assessment`` and ``alert``."""
 
 ALERT_MINIMUM_EVENTS = 5
-"""Fewer events than this never raise an alert: one death in a service with five patients is far from any
-target and tells nothing. The national maternity audit withholds hospital results below five events for the
-same reason (maternityaudit.org.uk, frequently asked questions)."""
+"""Fewer events than this, seen on the high side or expected on the low side, never raise an alert: one death in a
+service with five patients is far from any target and tells nothing. The national maternity audit withholds hospital
+results below five events for the same reason (maternityaudit.org.uk, frequently asked questions)."""
 
 BYAR_FROM = 10
 """Byar's approximation is used from this count on, the exact Poisson interval below it, as public health
@@ -82,8 +82,10 @@ practice has it (PHEindicatormethods)."""
 
 CURVE_POINTS = 60
 
+NO_INTERVAL = "none"
+CONFIDENCE = ("lower_95", "upper_95", "lower_998", "upper_998")
 _ADDED: dict[str, pl.DataType] = {
-    **{name: pl.Float64() for name in ("value", "lower_95", "upper_95", "lower_998", "upper_998", "target")},
+    **{name: pl.Float64() for name in ("value", *CONFIDENCE, "target")},
     **{name: pl.Float64() for name in (*LIMIT_COLUMNS, "z")},
     "band": pl.String(),
     "alert": pl.String(),
@@ -95,7 +97,8 @@ def assess(values: pl.DataFrame) -> pl.DataFrame:
 
     ``values``: indicator, version, period, provider, stratum, numerator, denominator, expected; optionally
     ``measure`` (else a standardised ratio where ``expected`` is given and a proportion where it is not),
-    ``per`` (else 1) and ``direction`` (else lower_is_better).
+    ``per`` (else 1), ``direction`` (else lower_is_better) and ``interval_method``: with ``none`` a value gets no
+    confidence limits; any other gets those of its measure.
 
     Returns the same rows in the same order and columns, with value, lower_95, upper_95, lower_998, upper_998
     (confidence limits of the value), target, the eight control limits of ``LIMIT_COLUMNS``, z
@@ -110,6 +113,11 @@ def assess(values: pl.DataFrame) -> pl.DataFrame:
     work = _prepared(values)
     parts = [_assess_one(part) for part in work.partition_by(COMPARED, maintain_order=True)]
     done = pl.concat(parts).sort("_row") if parts else work.with_columns(_empty_columns())
+    if "interval_method" in values.columns:
+        without = pl.col("interval_method") == NO_INTERVAL
+        done = done.with_columns(
+            pl.when(without.fill_null(False).not_()).then(name).alias(name) for name in CONFIDENCE
+        )
     kept = [name for name in values.columns if name not in _ADDED]
     return done.select(*kept, *_ADDED)
 
@@ -408,12 +416,12 @@ def _sentence(row: Mapping[str, object], name: str) -> str:
         found = f"{seen:,.0f} observed against {expected:,.0f} expected (ratio {figure(value, measure)})"
     else:
         found = f"{figure(value, measure, scale)} against {figure(target, measure, scale)} for all providers"
-    side = ABOVE if z > 0 else BELOW
-    far = "three" if row["alert"] == ALARM else "two"
+    side = "high" if z > 0 else "low"
+    limits = "99.8 %" if row["alert"] == ALARM else "95 %"
     run = int(str(row["periods_in_run"] or 1))
     since = f", for {run} periods in a row now" if run > 1 else ""
     return (
-        f"{_what(row, name)} has {found}, more than {far} standard deviations {side}{since}; "
+        f"{_what(row, name)} has {found}, beyond the {limits} limits on the {side} side{since}; "
         "a variation to be asked about."
     )
 
@@ -445,5 +453,7 @@ def _note() -> pl.Expr:
         .then(pl.lit(None, dtype=pl.String))
         .when(silent)
         .then(pl.lit("beyond the limits on the side that asks no question"))
-        .otherwise(pl.lit(f"beyond the limits with fewer than {ALERT_MINIMUM_EVENTS} events"))
+        .when(above)
+        .then(pl.lit(f"beyond the limits with fewer than {ALERT_MINIMUM_EVENTS} events seen"))
+        .otherwise(pl.lit(f"beyond the limits with fewer than {ALERT_MINIMUM_EVENTS} events expected"))
     )

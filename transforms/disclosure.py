@@ -17,7 +17,8 @@ computed again from the rounded numbers (:func:`public_values`), so no figure ca
    hidden then no longer tells which of them are small.
 3. *Tiny services.* A provider whose whole denominator is below the floor, or not known, is left out
    (NEEDS_DISCUSSION).
-4. *Other releases.* A number that changed by 1 to 7 since an earlier release is hidden, see
+4. *Other releases and versions.* A number that differs by 1 to 7 from that of an earlier release, or of another
+   version of the indicator, is hidden: the numerator of its row, and the denominator if it moved itself, see
    :func:`changed_little`.
 5. *Overlaps.* Periods that contain one another, and a provider together with its own sites, are refused:
    their differences are cells that nobody controlled.
@@ -37,10 +38,14 @@ import polars as pl
 from schemas.disclosure_policy import DisclosurePolicy, DisclosureRule
 from schemas.errors import DisclosureRefused
 from schemas.published import TOTAL_STRATUM
-from transforms.assessment import assess
+from transforms.assessment import assess, funnel_limits
+from transforms.funnel import LIMIT_COLUMNS
 
 ROW = ("indicator", "version", "period", "provider", "stratum")
 WHOLE = ROW[:-1]
+ACROSS_VERSIONS = tuple(name for name in ROW if name != "version")
+CHANGED = {**{name: pl.String for name in ROW}, "denominator_moved": pl.Boolean}
+"""Columns of what :func:`changed_little` finds."""
 
 SHOWN = "shown"
 SUPPRESSED = "suppressed"
@@ -105,12 +110,17 @@ def refuse_overlaps(values: pl.DataFrame) -> None:
 
 
 def changed_little(now: pl.DataFrame, before: pl.DataFrame, policy: DisclosurePolicy) -> pl.DataFrame:
-    """The keys (``ROW``) of exact rows whose numbers moved, but by no more than the policy's small change.
+    """The keys (``ROW``) of exact rows whose numbers moved, but by no more than the policy's small change, and
+    ``denominator_moved``: whether the denominator is one of them.
 
-    ``now`` and ``before``: the exact indicator values of this run and of one released earlier.
+    ``now`` and ``before``: the exact indicator values of this run and of one released earlier. Versions of an
+    indicator count the same people, so each row is held against all versions.
     """
     both = now.select(*ROW, "numerator", "denominator").join(
-        before.select(*ROW, "numerator", "denominator"), on=ROW, how="inner", suffix="_before"
+        before.select(*ACROSS_VERSIONS, "numerator", "denominator"),
+        on=ACROSS_VERSIONS,
+        how="inner",
+        suffix="_before",
     )
     counted = [
         pl.col("numerator") - pl.col("numerator_before"),
@@ -120,10 +130,15 @@ def changed_little(now: pl.DataFrame, before: pl.DataFrame, policy: DisclosurePo
         - pl.col("denominator_before")
         + pl.col("numerator_before"),
     ]
-    little = pl.any_horizontal(
+    numerator, denominator, others = [  # in the order of ``counted``
         (change != 0) & (change.abs() <= policy.difference.hide_change_to) for change in counted
+    ]
+    return (
+        both.filter(pl.any_horizontal(numerator, denominator, others))
+        .group_by(ROW)
+        .agg(denominator.fill_null(False).any().alias("denominator_moved"))
+        .sort(ROW)
     )
-    return both.filter(little).select(ROW)
 
 
 def protect(
@@ -135,7 +150,7 @@ def protect(
     """The cells of ``values`` as they may be shown.
 
     ``values``: exact rows (``ROW``, numerator, denominator, expected). ``indicators``: indicator, version,
-    measure, per, direction, datasets. ``changed``: keys to hide as well (:func:`changed_little`).
+    measure, per, direction, interval_method, datasets. ``changed``: rows to hide as well (:func:`changed_little`).
 
     Returns ``ROW``, numerator, denominator and expected as shown (null where hidden), measure, per, direction
     and ``state``: shown, suppressed (the numerator is hidden) or needs_discussion (all numbers hidden). Rows
@@ -151,11 +166,13 @@ def protect(
     if work.select(pl.any_horizontal((counts < 0) | ~counts.is_finite()).any()).item():
         raise DisclosureRefused("a count is negative or not a number")
 
-    moved = changed if changed is not None else pl.DataFrame(schema={name: pl.String for name in ROW})
-    work = work.join(moved.select(ROW).unique().with_columns(_moved=pl.lit(True)), on=ROW, how="left")
+    moved = changed if changed is not None else pl.DataFrame(schema=CHANGED)
+    moved = moved.group_by(ROW).agg(pl.col("denominator_moved").any()).with_columns(_moved=pl.lit(True))
+    work = work.join(moved, on=ROW, how="left")
     # Ties between equally large groups are broken by name: sort first, rank in order.
     work = work.sort(ROW).with_columns(
         _moved=pl.col("_moved").fill_null(False),
+        _denominator_moved=pl.col("denominator_moved").fill_null(False),
         _total=pl.col("stratum") == TOTAL_STRATUM,
         _dimension=pl.col("stratum").str.split(":").list.first(),
         _short=pl.col("denominator") - pl.col("numerator"),
@@ -173,7 +190,11 @@ def protect(
         return (((pl.col(column) > 0) & (pl.col(column) < low)) | at_zero).fill_null(False)
 
     work = _with_secondary(
-        work, "denominator", "_hide_denominator", small("denominator"), pl.col("denominator") < low
+        work,
+        "denominator",
+        "_hide_denominator",
+        small("denominator") | pl.col("_denominator_moved"),
+        pl.col("denominator") < low,
     )
     work = _with_secondary(
         work,
@@ -203,6 +224,7 @@ def protect(
         measure="measure",
         per="per",
         direction="direction",
+        interval_method="interval_method",
         state=pl.when("_tiny")
         .then(pl.lit(NEEDS_DISCUSSION))
         .when(hide_numerator)
@@ -215,23 +237,40 @@ def public_values(protected: pl.DataFrame) -> pl.DataFrame:
     """Rows for the public table ``indicator_value``, from the output of :func:`protect` and nothing else.
 
     Tiny services are left out, limits and bands computed from the shown numbers; ``alert`` is empty,
-    because a question that is still being asked is not published.
+    because a question that is still being asked is not published. Where any provider of a comparison is hidden, its
+    target, limits, z and bands are empty: zeros are shown and small numbers are not, so what is left of the rates of
+    rare events would say that they are rarer (or more frequent) than they are.
     """
-    kept = protected.filter(pl.col("state") != NEEDS_DISCUSSION)
-    return assess(kept).select(
-        pl.exclude("measure", "per", "direction", "state", "alert"),
+    marked = protected.with_columns(_whole=_whole_comparison())
+    kept = assess(marked.filter(pl.col("state") != NEEDS_DISCUSSION))
+    compared = ("target", *LIMIT_COLUMNS, "z", "band")
+    return kept.with_columns(pl.when("_whole").then(name).alias(name) for name in compared).select(
+        pl.exclude("measure", "per", "direction", "interval_method", "state", "alert", "_whole"),
         pl.lit(None, dtype=pl.String).alias("alert"),
         (pl.col("state") == SUPPRESSED).alias("suppressed"),
     )
 
 
+def public_limits(protected: pl.DataFrame) -> pl.DataFrame:
+    """Rows for the public table ``funnel_limit``: the curves of comparisons in which no provider is hidden."""
+    return funnel_limits(protected.filter(_whole_comparison()))
+
+
 # the parts ------------------------------------------------------------------------------------------
+
+
+def _whole_comparison() -> pl.Expr:
+    return (pl.col("state") == SHOWN).all().over("indicator", "version", "period", "stratum")
 
 
 def _with_rules(values: pl.DataFrame, indicators: pl.DataFrame, policy: DisclosurePolicy) -> pl.DataFrame:
     """``values`` with measure, per, direction and the numbers of their rule; refused where there is none."""
     rules = [policy.rule_for(_names(text)) for text in indicators["datasets"].to_list()]
-    described = indicators.select("indicator", "version", "measure", "per", "direction").with_columns(
+    if "interval_method" not in indicators.columns:
+        indicators = indicators.with_columns(pl.lit(None, dtype=pl.String).alias("interval_method"))
+    described = indicators.select(
+        "indicator", "version", "measure", "per", "direction", "interval_method"
+    ).with_columns(
         pl.Series("_hide_from", [rule.hide_from for rule in rules], dtype=pl.Int64),
         pl.Series("_hide_to", [rule.hide_to for rule in rules], dtype=pl.Int64),
         pl.Series("_round_to", [rule.round_to for rule in rules], dtype=pl.Int64),

@@ -26,8 +26,9 @@ Methods and where they come from:
 
 Odd input has a stated outcome, never a silent NaN:
 
-* nothing observed has no logarithm: half an event stands in for it in the z-score (``shmi`` only); the ratio
-  stays 0;
+* nothing observed has no logarithm: half an event, or the expected number where that is smaller, stands in for it
+  in the z-score (``shmi`` only); the ratio stays 0. Its band goes by that z-score: on a log scale every lower limit
+  lies above 0, so that seeing none where a tenth of an event was expected would be called low;
 * one provider: the variance between providers cannot be estimated and is 0, as it is when the z-scores vary
   less than chance alone would make them;
 * an expected number or denominator of zero, a negative, missing or infinite number, or no rows at all:
@@ -121,7 +122,7 @@ def standardised_ratio(
     _same_length(seen, size)
     if method == "shmi":
         deviation = 1 / np.sqrt(size)
-        z = np.sqrt(size) * np.log(np.where(seen == 0, 0.5, seen) / size)
+        z = np.sqrt(size) * np.log(np.where(seen == 0, np.minimum(0.5, size), seen) / size)
         group = decile_groups(z)
         kept = (group > 0) & (group < 9)
         phi, tau2 = between_variance(z[kept], deviation[kept])
@@ -307,17 +308,19 @@ def _funnel(
     contributing: int,
 ) -> Funnel:
     value = observed / size
+    z_od = z * deviation / np.sqrt(deviation**2 + tau2)
     limits = _limits(method, size, deviation, target, tau2)
     band = np.where(
         value > limits["od_upper_95"], HIGHER, np.where(value < limits["od_lower_95"], LOWER, AS_EXPECTED)
     )
+    band = np.where((observed == 0) & (np.abs(z_od) <= normal_deviate(LEVEL_95)), AS_EXPECTED, band)
     rows = pl.DataFrame(
         {
             "observed": np.atleast_1d(observed),
             "size": size,
             "value": value,
             "z": z,
-            "z_od": z * deviation / np.sqrt(deviation**2 + tau2),
+            "z_od": z_od,
             **limits,
             "band": band.astype(np.int64),
         }

@@ -10,24 +10,26 @@ from typing import Any, cast
 
 import typer
 
-from flows.cli.context import audit_log, context_of, now, print_json
+from flows.cli.acting import acting_as, acting_or_pipeline, staff_for
+from flows.cli.context import context_of, now, print_json
 from infra.audit import AuditLog, Event, read, second_sink
 from infra.audit_checkpoint import CHECKPOINT_KEY, WITNESSED
 from infra.audit_finding import Finding, tampering
-from infra.audit_line import DECISIONS, LOG
+from infra.audit_line import DECISIONS
 from infra.audit_report import BY, By, hospitals_of, items_of, printable, review, table
 from infra.audit_verify import verify
 from infra.audit_witness import WITNESS_KEY, accepted, against_state, carried_notes, visit, witnessed_name
 from infra.keyring import Keyring, PublicKeys
 from infra.officers import load_signing_key
-from infra.register import Register
+from infra.register import Register, knows_a_founding
 from infra.signing import parse_canonical
 from infra.workspace import Workspace
-from schemas.errors import IntegrityError, KeyUnavailable, UsageError
+from schemas.errors import AuditUnavailable, IntegrityError, KeyUnavailable, UsageError
 
 audit_app = typer.Typer(help="The audit log: read, verify, sign, witness, review.", no_args_is_help=True)
 
 AUDITOR = "auditor"  # the role
+READ = "audit.read"
 
 _SINCE = typer.Option("", "--since", help="Date or time (UTC unless it says otherwise), included.")
 _UNTIL = typer.Option("", "--until", help="Date, included, or time, excluded.")
@@ -57,6 +59,7 @@ def audit_show(
     workspace = context_of(context).open(quiet=as_json)
     if decision and decision not in DECISIONS:
         raise UsageError("--decision is one of " + ", ".join(DECISIONS))
+    _asking(workspace, READ)
     found = _events(
         workspace,
         since,
@@ -120,6 +123,7 @@ def audit_report(
             raise UsageError("--month stands in the place of --since and --until")
         since, until = _month(month)
     workspace = context_of(context).open(quiet=as_json or as_csv)
+    _asking(workspace, READ)
     found = review(_events(workspace, since, until, action=action or None), cast(By, by), mask=mask)
     if as_json:
         print_json({"by": found.by, "rows": found.records(), "left_out": found.left_out})
@@ -129,6 +133,11 @@ def audit_report(
         print(table(found.columns, [record.values() for record in found.records()]))
         if found.left_out:
             print(f"({found.left_out:,} event(s) name no {by})")
+
+
+def _asking(workspace: Workspace, action: str) -> AuditLog:
+    """The log in the name of who is asking, in a role that reads it; a refusal is a line of it."""
+    return acting_as(workspace, staff_for(READ), action, "log", unnamed=AUDITOR)
 
 
 def _events(workspace: Workspace, since: str, until: str, **conditions: Any) -> Iterator[Event]:
@@ -178,11 +187,12 @@ def audit_verify(
     witnesses = {name: [*witnesses.get(name, []), *keys.get(name, [])] for name in {*witnesses, *keys}}
     # Before the second sink is asked, which may not answer.
     findings = verify(folder, _log_keys(workspace), witnesses=witnesses, notes=notes)
+    findings += _against_register(workspace)
     if keys and witness is not None:
         findings += against_state(folder, witness)
     _show(findings)
     sink = second_sink(workspace.settings.second_audit_sink)
-    if sink is not None and (folder / LOG).is_file():
+    if sink is not None:
         said = {str(finding) for finding in findings}
         again = verify(folder, _log_keys(workspace), second_sink=sink)
         more = [finding for finding in again if str(finding) not in said]
@@ -203,7 +213,8 @@ def audit_checkpoint(context: typer.Context) -> None:
     """Sign the log as it stands and print the note. Keep a copy of it where the log's owner cannot write."""
     workspace = context_of(context).open()
     key = Keyring.open(workspace.zone("keys")).audit_signing_key
-    print(audit_log(workspace, "auditor").checkpoint_with(key), end="")
+    log = acting_or_pipeline(workspace, staff_for(READ), "audit.checkpoint", "log")
+    print(log.checkpoint_with(key), end="")
 
 
 @audit_app.command("witness")
@@ -263,6 +274,7 @@ def audit_witness(
 
 
 def _add(workspace: Workspace, path: Path) -> None:
+    log = _asking(workspace, "audit.witnessed")
     try:
         note = path.read_bytes()
     except OSError:
@@ -275,7 +287,6 @@ def _add(workspace: Workspace, path: Path) -> None:
             "the audit log is not the one that was countersigned",
             next_step="keep the folder as it is and call the auditor",
         )
-    log: AuditLog = audit_log(workspace, "auditor")
     log.keep_note(WITNESSED, witnessed_name(note), note)
     log.record("audit.witnessed", "log", purpose="", counts={"events": cosignature.size})
     print(f"kept: {cosignature.witness} has seen the first {cosignature.size:,} events")
@@ -284,6 +295,18 @@ def _add(workspace: Workspace, path: Path) -> None:
 def _show(findings: Sequence[Finding], *, error: bool = False) -> None:
     for finding in findings:
         typer.echo(printable(str(finding)), err=error)
+
+
+def _against_register(workspace: Workspace) -> list[Finding]:
+    """A log that does not begin with the founding of the register that is there is not the one that was begun then."""
+    try:
+        register = Register.load(workspace.zone("keys"))
+        if knows_a_founding(workspace.zone("audit")):
+            return []
+    except (KeyUnavailable, AuditUnavailable):  # what lies there instead of a log has a finding already
+        return []
+    says = f"the audit log lacks the founding of the register, which has {len(register.entries)} entries"
+    return [Finding("missing", says)]
 
 
 # keys ------------------------------------------------------------------------------------------------------

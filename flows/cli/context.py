@@ -21,6 +21,8 @@ from schemas.errors import UsageError
 
 DEMO_NOTE = "demonstration workspace: demo agreement and demo roles, not for real data"
 
+PERSON_VARIABLE = "WARDWATCH_PERSON"
+
 # On a pipe a line of progress every few seconds is enough.
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -61,16 +63,23 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def is_named() -> bool:
+    """Whether anybody is named as asking."""
+    return PERSON_VARIABLE in os.environ
+
+
 def person(default: str) -> str:
     """Who is asking: WARDWATCH_PERSON, a staff id, never a name."""
-    return os.environ.get("WARDWATCH_PERSON", default)
+    return os.environ.get(PERSON_VARIABLE, default)
 
 
-def audit_log(workspace: Workspace, role: str) -> AuditLog:
+def audit_log(workspace: Workspace, role: str, who: str = "") -> AuditLog:
+    """The audit log in the name of ``who``, or of who is asking, in ``role``. Nobody is asked whether that is true:
+    see :mod:`flows.cli.acting`."""
     return AuditLog(
         workspace.zone("audit"),
         now,
-        person(f"demo-{role.replace('_', '-')}"),
+        who or person(f"demo-{role.replace('_', '-')}"),
         role,
         second_sink=second_sink(workspace.settings.second_audit_sink),
     )

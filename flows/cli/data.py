@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import typer
 
+from flows.cli.acting import acting_as, starting
 from flows.cli.context import context_of, now, print_json, teller
+from flows.cli.providers import LOADED_BY
 from flows.nightly import PERSON, PURPOSE, ROLE
 from infra.checking import check_file
 from infra.keyring import Keyring, PublicKeys
 from infra.night import Stated, begin
+from infra.provider_reference import ACTION, PROVIDERS_FILE, read_reference, save_reference
 from infra.receipts import safe_name
 from schemas.errors import CriticalRuleBroken, UsageError, WardwatchError
 
@@ -25,10 +26,15 @@ def synth(
     years: int = typer.Option(3, "--years", min=1, max=10, help="Financial years, the last one provisional."),
     seed: int = typer.Option(1, "--seed"),
 ) -> None:
-    """Write encrypted synthetic extracts of all datasets, with planted outliers."""
+    """Write encrypted synthetic extracts of all datasets, with planted outliers.
+
+    In a demonstration workspace the organisations of the extracts become its provider reference.
+    """
     from infra.synthetic import generate
 
     workspace = context_of(context).open()
+    is_demo = workspace.settings.agreement.demo
+    audit = acting_as(workspace, LOADED_BY, ACTION, PROVIDERS_FILE) if is_demo else None
     recipient = PublicKeys.load(workspace.zone("keys")).recipient()
     say, _ = teller()
     say(f"making {episodes:,} episodes of {hospitals} hospitals over {years} financial years (seed {seed})")
@@ -45,9 +51,15 @@ def synth(
         recipient=recipient,
         progress=progress,
     )
-    shutil.copyfile(out / "provider_reference.csv", workspace.root / "providers.csv")
-    os.chmod(workspace.root / "providers.csv", 0o600)
     say(f"{len(truth['files'])} encrypted files in {out}; what was planted is in {out / 'truth.json'}")
+    made = out / "provider_reference.csv"
+    if audit is not None:
+        save_reference(workspace, read_reference(made), audit)
+        say("their organisations are the provider reference of this workspace now")
+    else:
+        say(
+            f"the provider reference of this workspace is as it was, as this is no demonstration; theirs is in {made}"
+        )
 
 
 def check(
@@ -90,6 +102,7 @@ def land(
 ) -> None:
     """Take files into the landing zone, each under its own key, with a signed receipt. The files stay."""
     workspace = context_of(context).open()
+    starting(workspace, "land")
     say, progress = teller()
     stated = Stated(dataset, period, sender, agreement, replaces, reason)
     failures: list[tuple[str, WardwatchError]] = []

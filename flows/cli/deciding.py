@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import typer
 
+from flows.cli.acting import acting_or_pipeline, audit_log_of
 from flows.cli.context import audit_log, context_of, now
 from infra.audit import AuditLog
+from infra.audit_line import LOG
 from infra.files import write_atomic
 from infra.officers import IDENTITY_FILE, SIGNING_FILE, load_identity, load_signing_key
 from infra.register import Register
@@ -19,12 +21,12 @@ from infra.review.approval import refuse as refuse_case
 from infra.review.approval import withdraw as withdraw_case
 from infra.review.audited import audited
 from infra.review.case import Decided
-from infra.review.documents import Approval, Signed, parse
+from infra.review.documents import CASE_ID, Approval, Signed, parse
 from infra.review.permission import Rules, rules_of
 from infra.sealing import SecretText
 from infra.signing import SigningKey
 from infra.workspace import Workspace
-from schemas.errors import NotPermitted, UsageError
+from schemas.errors import IntegrityError, NotPermitted, UsageError, WardwatchError
 from schemas.review_policy import Side
 
 SIDE_OF: dict[str, Side] = {
@@ -33,6 +35,7 @@ SIDE_OF: dict[str, Side] = {
     "siro": "siro",
     "deputy_siro": "siro",
 }
+NO_ROLE = "none"
 ROLE_HELP = "Role in which this is done: " + ", ".join(SIDE_OF)
 KEY_HELP = "Private age key; in a demonstration that of the role."
 SIGNING_HELP = "Private signing key; in a demonstration that of the role."
@@ -59,15 +62,40 @@ def key_file(workspace: Workspace, rules: Rules, role: str, given: Path | None, 
 def signing_key_of(
     workspace: Workspace, rules: Rules, role: str, given: Path | None
 ) -> tuple[SigningKey, str]:
-    """The signing key and the person whose key the register says it is."""
+    """The signing key and the person whose key the register says it is.
+
+    Raises :class:`NotPermitted` for a key that nobody has enrolled or that is no longer in force; the caller records
+    that.
+    """
     key = load_signing_key(key_file(workspace, rules, role, given, SIGNING_FILE))
     return key, rules.register.signer(key.key_id, now()).person
 
 
-def audit_of(workspace: Workspace, role: str, person: str) -> AuditLog:
-    """The log, with the person that the signing key stands for: a name in the environment proves nothing."""
-    log = audit_log(workspace, role)
-    return AuditLog(workspace.zone("audit"), now, person, role, second_sink=log.second_sink)
+def deciding_key_of(
+    workspace: Workspace,
+    rules: Rules,
+    role: str,
+    given: Path | None,
+    action: str,
+    case: str = "",
+    *,
+    elsewhere: bool = False,
+) -> tuple[SigningKey, str]:
+    """:func:`signing_key_of`, whose refusal of ``action`` is recorded in the name of who is asking: such a key stands
+    for nobody. ``elsewhere``: on a machine that has no audit log."""
+    try:
+        return signing_key_of(workspace, rules, role, given)
+    except NotPermitted:
+        if elsewhere:
+            raise
+        with audited(audit_log(workspace, role), action, case, ""):
+            raise
+
+
+def acting_on_case(workspace: Workspace, roles: Sequence[str], action: str, case: str) -> AuditLog:
+    """:func:`~flows.cli.acting.acting_or_pipeline` for a case as somebody typed it."""
+    known = case if CASE_ID.fullmatch(case) else ""
+    return acting_or_pipeline(workspace, roles, action, known or "unknown", case=known)
 
 
 def side_of(role: str) -> Side:
@@ -120,22 +148,29 @@ def add_decisions(
         workspace, rules = workspace_and_rules(context)
         found = case_of(workspace, case)
         if file is not None:
-            _take_in(workspace, rules, found, file)
+            _take_in(workspace, rules, found, file, role)
             return
         side = side_of(role)
-        signer, person = signing_key_of(workspace, rules, role, signing_key)
+        action = f"{found.action}.approve"
+        # The officer's own machine has no audit log; handing in has.
+        elsewhere = out is not None and not (workspace.zone("audit") / LOG).is_file()
+        signer, person = deciding_key_of(
+            workspace, rules, role, signing_key, action, case, elsewhere=elsewhere
+        )
         identity = load_identity(key_file(workspace, rules, role, key, IDENTITY_FILE))
         officer = Officer(person, side, identity, signer)
-        if out is not None:  # the officer's own machine has no audit log; handing in has
-            write_atomic(out, made(workspace, rules, found, officer).content)
-            print(f"approval written: {out}")
-            return
-        audit = audit_of(workspace, role, person)
+        audit = audit_log_of(workspace, role, person)
         try:
             signed = made(workspace, rules, found, officer)
-        except NotPermitted:
-            with audited(audit, f"{found.action}.approve", found.case, found.request().document.purpose):
+        except WardwatchError:
+            if elsewhere:
                 raise
+            with audited(audit, action, found.case, _purpose(found)):
+                raise
+        if out is not None:
+            write_atomic(out, signed.content)
+            print(f"approval written: {out}")
+            return
         hand_in(found, signed.content, rules=rules, audit=audit, now=now())
         print(f"approved for the {side} side: case {found.case}")
 
@@ -149,7 +184,7 @@ def add_decisions(
     ) -> None:
         """Say no as an officer. One no ends the case."""
         side_of(role)
-        _end(context, case, role, reason, signing_key, refuse_case)
+        _end(context, case, role, reason, signing_key, refuse_case, "refuse")
         print(f"refused: case {case}")
 
     @app.command("withdraw")
@@ -160,7 +195,7 @@ def add_decisions(
         signing_key: Path = typer.Option(None, "--signing-key", help=SIGNING_HELP),
     ) -> None:
         """Take an own request back."""
-        _end(context, case, requester, reason, signing_key, withdraw_case)
+        _end(context, case, requester, reason, signing_key, withdraw_case, "withdraw")
         print(f"withdrawn: case {case}")
 
     def _end(
@@ -170,12 +205,14 @@ def add_decisions(
         reason: str,
         signing: Path | None,
         how: Callable[..., object],
+        word: str,
     ) -> None:
         workspace, rules = workspace_and_rules(context)
-        key, person = signing_key_of(workspace, rules, role, signing)
-        audit = audit_of(workspace, role, person)
+        found = case_of(workspace, case)
+        key, person = deciding_key_of(workspace, rules, role, signing, f"{found.action}.{word}", case)
+        audit = audit_log_of(workspace, role, person)
         how(
-            case_of(workspace, case),
+            found,
             reason,
             person=person,
             signing_key=key,
@@ -185,9 +222,37 @@ def add_decisions(
         )
 
 
-def _take_in(workspace: Workspace, rules: Rules, case: Decided, file: Path) -> None:
+def _take_in(workspace: Workspace, rules: Rules, case: Decided, file: Path, role: str) -> None:
     """Hand in an approval that was made on another machine."""
     content = read_file(file)
-    said = parse(content, Approval).document
-    signed = hand_in(case, content, rules=rules, audit=audit_of(workspace, said.role, said.person), now=now())
-    print(f"approval of {said.side} side taken in for case {signed.document.case}")
+    try:
+        audit = audit_log_of(workspace, *_signer(content, rules))
+    except (NotPermitted, IntegrityError):
+        # Nobody is shown to have signed it, so the line about its refusal names who hands it in.
+        audit = audit_log(workspace, role or next(iter(SIDE_OF)))
+    signed = hand_in(case, content, rules=rules, audit=audit, now=now())
+    print(f"approval of {signed.document.side} side taken in for case {signed.document.case}")
+
+
+def _signer(content: bytes, rules: Rules) -> tuple[str, str]:
+    """(role, person) of who signed an approval, by key and signature, whatever it says of itself.
+
+    The role is the one that it names if the person holds it, else another of theirs. Raises :class:`NotPermitted` or
+    :class:`IntegrityError` if nobody whom the register knows signed exactly this.
+    """
+    signed = parse(content, Approval)
+    moment = now()
+    person = rules.register.signer(signed.key_id, moment).person
+    keys = [key for key, _ in rules.register.keys(moment) if key.use == "signing"]
+    signed.verify(next(key.public for key in keys if key.name == signed.key_id))
+    held = rules.register.roles_held(person, moment)
+    named = signed.document.role
+    return named if named in held else next(iter(held), NO_ROLE), person
+
+
+def _purpose(case: Decided) -> str:
+    """The purpose of a case for the audit line; empty if its request cannot even be read."""
+    try:
+        return case.request().document.purpose
+    except WardwatchError:
+        return ""

@@ -15,7 +15,9 @@ from typing import Any
 
 import typer
 
-from flows.cli.context import audit_log, context_of, now, print_json
+from flows.cli.acting import acting_as
+from flows.cli.context import audit_log, context_of, is_named, now, print_json
+from flows.cli.context import person as asking
 from infra.files import storage_errors, sync_folder, write_atomic
 from infra.keyring import Keyring, PublicKeys
 from infra.officers import (
@@ -51,6 +53,7 @@ keys_app = typer.Typer(
 ENTRY_BYTES = 1 << 20
 RESEALED_BYTES = 1 << 28  # some kilobytes for each delivery
 ROTATING = SIGNING_FILE + ".new"
+ROTATED_BY = ("data_engineer", "iao")
 
 _OUT = typer.Option(
     None, "--out", metavar="FILE", help="Write the entry to be signed instead of entering it."
@@ -378,12 +381,12 @@ def keys_rotate(
         raise UsageError("rotate either a key of the pipeline or --person")
     workspace = context_of(context).open()
     if person:
+        if not is_named() or asking("") != person:  # whose key it is may do so whatever the role
+            acting_as(workspace, ROTATED_BY, "keys.rotate", "signing")
         _rotate_person(workspace, person)
         return
-    with (
-        workspace.writer_lock(),
-        audit_log(workspace, "pipeline").action("keys.rotate", name, purpose="") as outcome,
-    ):
+    audit = acting_as(workspace, ROTATED_BY, "keys.rotate", "pipeline")
+    with workspace.writer_lock(), audit.action("keys.rotate", name, purpose="") as outcome:
         Keyring.open(workspace.zone("keys")).rotate(name, now=now())
         outcome.reason_code = "rotated"
     print(

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import typer
 
-from flows.cli.acting import acting_as
+from flows.cli.acting import acting_as, acting_or_pipeline
 from flows.cli.context import context_of, now
 from infra.audit_pack import TITLES, Audience, account, keep_pack
 from infra.keyring import Keyring
@@ -29,6 +29,7 @@ PERIOD = timedelta(days=365)
 def public_register(context: typer.Context) -> None:
     """Write the page of what is held, for what, which runs and how many case lists; prints its path."""
     workspace = context_of(context).open()
+    acting_or_pipeline(workspace, ACCOUNTABLE, "account.write", "public-register")
     keyring = Keyring.open(workspace.zone("keys"))
     today = now().date()
     held = holdings(workspace, keyring, checked_events(workspace, keyring))

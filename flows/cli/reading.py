@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 import typer
 
-from flows.cli.context import audit_log, context_of, now, print_json
+from flows.cli.acting import acting_as, staff_for
+from flows.cli.context import context_of, now, print_json
 from infra import publish
+from infra.audit import AuditLog
 from infra.compute import load_indicators
 from infra.curated_query import CuratedView, query_published
 from infra.funnel_file import read_funnel_file, render_csv
 from infra.keyring import Keyring
 from infra.lake import curated_view, reading
-from infra.purposes import require_purpose
-from infra.query_lockout import ask_curated
+from infra.purposes import load_policy, require_purpose
+from infra.query_lockout import QUERY, ask_curated
+from infra.review.audited import REFUSALS, reason_of
 from infra.workspace import Workspace
-from schemas.errors import UsageError, WorkspaceError
+from schemas.errors import UsageError, WardwatchError, WorkspaceError
 from transforms.funnel import standardised_ratio
+from transforms.identifiers import EMAIL, NHS_NUMBER, POSTCODE, scan_text
 
 ANALYST = "intelligence_analyst"
 DEFAULT_PURPOSE = "indicator_review"
+READ = "published.read"
 
 
 def query(
@@ -37,7 +43,7 @@ def query(
     """Ask the published tables, or (aggregates only, audited) the curated zone."""
     workspace = context_of(context).open(quiet=form != "table")
     if zone == "published":
-        frame = _published(workspace, sql, purpose or DEFAULT_PURPOSE)
+        frame = _published(workspace, sql, purpose)
     elif zone == "curated":
         if not purpose:
             raise UsageError("a query of the curated zone needs a purpose", next_step="give --purpose CODE")
@@ -47,15 +53,49 @@ def query(
     _show(frame, form)
 
 
+def _asking(workspace: Workspace, action: str, object: str, purpose: str) -> AuditLog:
+    """The audit log in the name of who asks, in a role to which ``purpose`` opens ``action``.
+
+    A purpose that opens it to nobody is looked at later, when it is known who is asking.
+    """
+    roles = staff_for(action, purpose) or staff_for(action)
+    return acting_as(workspace, roles, action, object, unnamed=ANALYST)
+
+
 def _published(workspace: Workspace, sql: str, purpose: str) -> pl.DataFrame:
-    require_purpose(purpose, ANALYST, "published.read", now().date())
+    """The internal results hold exact numbers, so every question to them has one line in the audit log, durable
+    before an answer is shown."""
     folder = publish.current(workspace.zone("published"))
-    if folder is None:
-        raise WorkspaceError("nothing has been published yet", next_step="run `wardwatch nightly`")
-    return query_published(folder / publish.DATABASE, sql)
+    run = folder.name if folder is not None else "published"
+    audit = _asking(workspace, READ, run, purpose)
+    purpose = purpose or _purpose_of(audit.role)
+    # The digest of an identifier must not be written down.
+    nameless = not {NHS_NUMBER, POSTCODE, EMAIL}.intersection(scan_text(sql))
+    digests = {"query": hashlib.sha256(sql.encode("utf-8", "replace")).hexdigest()} if nameless else {}
+    try:
+        require_purpose(purpose, audit.role, READ, now().date())
+        if folder is None:
+            raise WorkspaceError("nothing has been published yet", next_step="run `wardwatch nightly`")
+        frame = query_published(folder / publish.DATABASE, sql)
+    except WardwatchError as error:
+        decision: Literal["refuse", "fail"] = "refuse" if isinstance(error, REFUSALS) else "fail"
+        # The purpose may be anything somebody typed.
+        audit.record(READ, run, purpose="", decision=decision, reason_code=reason_of(error), digests=digests)
+        raise
+    audit.record(
+        READ, run, purpose=purpose, reason_code="answered", counts={"rows": frame.height}, digests=digests
+    )
+    return frame
+
+
+def _purpose_of(role: str) -> str:
+    """The purpose for which ``role`` reads the internal results if none is stated."""
+    codes = (DEFAULT_PURPOSE, *(purpose.code for purpose in load_policy().purposes))
+    return next(code for code in codes if role in staff_for(READ, code))
 
 
 def _curated(workspace: Workspace, sql: str, purpose: str) -> pl.DataFrame:
+    audit = _asking(workspace, QUERY, "lake", purpose)
     keyring = Keyring.open(workspace.zone("keys"))
     with reading(
         workspace.zone("lake"),
@@ -72,7 +112,7 @@ def _curated(workspace: Workspace, sql: str, purpose: str) -> pl.DataFrame:
             sql,
             views,
             purpose=purpose,
-            audit=audit_log(workspace, ANALYST),
+            audit=audit,
             incidents=workspace.zone("incidents"),
             now=now(),
         )

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import typer
 
-from flows.cli.context import now, person, print_json, teller
+from flows.cli.acting import STARTS_RUNS, audit_log_of
+from flows.cli.context import now, print_json, teller
 from flows.cli.deciding import (
     SIGNING_HELP,
     Officer,
+    acting_on_case,
     add_decisions,
-    audit_of,
-    signing_key_of,
+    deciding_key_of,
     workspace_and_rules,
 )
 from flows.cli.running import finish, run
-from flows.nightly import PERSON
 from flows.orchestrator import Watcher, prepare
 from infra.keyring import Keyring
 from infra.reprocessing.case import ReprocessingCase
@@ -59,7 +59,7 @@ def reprocess_request(
     from infra.reprocessing.request import Reasons, make_request
 
     workspace, rules = workspace_and_rules(context, quiet=as_json)
-    key, who = signing_key_of(workspace, rules, ENGINEER, signing_key)
+    key, who = deciding_key_of(workspace, rules, ENGINEER, signing_key, "reprocess.request")
     signed = make_request(
         workspace,
         deliveries,
@@ -68,7 +68,7 @@ def reprocess_request(
         signing_key=key,
         keyring=Keyring.open(workspace.zone("keys")),
         rules=rules,
-        audit=audit_of(workspace, ENGINEER, who),
+        audit=audit_log_of(workspace, ENGINEER, who),
         now=now(),
     )
     asked = signed.document
@@ -149,6 +149,7 @@ def reprocess_run(
 ) -> None:
     """Open the deliveries of an approved case, ingest them once more, and publish. Works once."""
     workspace, _ = workspace_and_rules(context, quiet=as_json)
+    who = acting_on_case(workspace, STARTS_RUNS, "reprocess.run", case).person
     _case(workspace, case)
     say, progress = teller()
     prepare(workspace.zone("orchestrator"))
@@ -158,7 +159,7 @@ def reprocess_run(
     outcome = run(
         workspace,
         watching,
-        lambda: flow(workspace=str(workspace.root.resolve()), case=case, person=person(PERSON)),
+        lambda: flow(workspace=str(workspace.root.resolve()), case=case, person=who),
     )
     finish(workspace, outcome, as_json)
 

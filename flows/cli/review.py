@@ -8,14 +8,16 @@ from pathlib import Path
 
 import typer
 
-from flows.cli.context import audit_log, now, print_json
+from flows.cli.acting import STARTS_RUNS, acting_or_pipeline, audit_log_of
+from flows.cli.context import audit_log, is_named, now, print_json
 from flows.cli.deciding import (
+    SIDE_OF,
     SIGNING_HELP,
     Officer,
+    acting_on_case,
     add_decisions,
-    audit_of,
+    deciding_key_of,
     read_file,
-    signing_key_of,
     workspace_and_rules,
 )
 from infra.files import write_atomic
@@ -32,7 +34,9 @@ review_app = typer.Typer(
     no_args_is_help=True,
 )
 
-ANALYST, GUARDIAN, PIPELINE, HOSPITAL = "intelligence_analyst", "caldicott_guardian", "pipeline", "hospital"
+ANALYST, GUARDIAN, HOSPITAL = "intelligence_analyst", "caldicott_guardian", "hospital"
+RECEIVES = (ANALYST, *STARTS_RUNS, *SIDE_OF)
+"""Who takes a receipt in: who asked, who issues, who decided."""
 
 
 def _case(workspace: Workspace, case: str) -> Case:
@@ -80,7 +84,7 @@ def review_request(
     from infra.review.request import Wish, make_request
 
     workspace, rules = workspace_and_rules(context, quiet=as_json)
-    key, person = signing_key_of(workspace, rules, ANALYST, signing_key)
+    key, person = deciding_key_of(workspace, rules, ANALYST, signing_key, "review.request")
     parameters = {"provider": hospital, "from_date": since, "to_date": until}
     if diagnosis:
         parameters["diagnosis"] = diagnosis
@@ -109,7 +113,7 @@ def review_request(
         signing_key=key,
         keyring=Keyring.open(workspace.zone("keys")),
         rules=rules,
-        audit=audit_of(workspace, ANALYST, person),
+        audit=audit_log_of(workspace, ANALYST, person),
         now=now(),
     )
     asked = signed.document
@@ -203,7 +207,7 @@ def review_issue(context: typer.Context, case: str, as_json: bool = typer.Option
     from infra.review.receipt import raise_overdue
 
     workspace, rules = workspace_and_rules(context, quiet=as_json)
-    audit = audit_log(workspace, PIPELINE)
+    audit = acting_on_case(workspace, STARTS_RUNS, "review.issue", case)
     record = issue(
         workspace,
         case,
@@ -234,14 +238,14 @@ def review_look_back(
     from infra.review.break_glass import look_back
 
     workspace, rules = workspace_and_rules(context)
-    key, person = signing_key_of(workspace, rules, GUARDIAN, signing_key)
+    key, person = deciding_key_of(workspace, rules, GUARDIAN, signing_key, "review.look_back", case)
     look_back(
         _case(workspace, case),
         finding,
         person=person,
         signing_key=key,
         rules=rules,
-        audit=audit_of(workspace, GUARDIAN, person),
+        audit=audit_log_of(workspace, GUARDIAN, person),
         now=now(),
     )
     print(f"reviewed: case {case}")
@@ -295,14 +299,17 @@ def review_receipt(
     if case:
         if file is None:
             raise UsageError("name the receipt", next_step="give --file")
-        audit = audit_log(workspace, HOSPITAL)
+        audit = (
+            acting_on_case(workspace, RECEIVES, "review.receipt", case)
+            if is_named()
+            else audit_log(workspace, HOSPITAL)
+        )
         took = take_receipt(_case(workspace, case), read_file(file), rules=rules, audit=audit, now=now())
         print(f"{took.document.organisation} has received the list of case {case}")
         return
-    raise_overdue(
-        reviews, workspace.zone("incidents"), rules, audit=audit_log(workspace, PIPELINE), now=now()
-    )
-    tidy(workspace, now())
+    audit = acting_or_pipeline(workspace, RECEIVES, "review.receipt", "overdue")
+    raise_overdue(reviews, workspace.zone("incidents"), rules, audit=audit, now=now())
+    tidy(workspace, rules.signers, audit, now())
     late = overdue(reviews, rules, now())
     for each in late:
         print(f"overdue: case {each.case}")

@@ -9,7 +9,8 @@ from typing import Any
 import typer
 
 from flows.backfill import month
-from flows.cli.context import context_of, person, print_json, teller
+from flows.cli.acting import START, STARTS_RUNS, acting_as, starting
+from flows.cli.context import context_of, print_json, teller
 from flows.orchestrator import RunHadProblems, Watcher, prepare, watched_by
 from infra import publish
 from infra.night import Outcome
@@ -69,6 +70,7 @@ def nightly(
 ) -> None:
     """Everything for whatever is new: land, check, split, compute, publish."""
     workspace = context_of(context).open(quiet=as_json)
+    starting(workspace, "nightly")
     say, progress = teller()
     prepare(workspace.zone("orchestrator"))
     say("starting the orchestrator") if not as_json else None
@@ -91,6 +93,7 @@ def backfill(
     refuse_identifiers(reason, "the reason")
     month(first, end=False), month(last, end=True)
     workspace = context_of(context).open()
+    engineer = acting_as(workspace, STARTS_RUNS, START, "backfill").person
     say, progress = teller()
     prepare(workspace.zone("orchestrator"))
     from flows.backfill_flow import backfill as flow
@@ -105,7 +108,7 @@ def backfill(
             first=first,
             last=last,
             reason=reason,
-            person=person("demo-data-engineer"),
+            person=engineer,
             dry_run=dry_run,
         ),
     )

@@ -17,6 +17,7 @@ from schemas.published import MARKING_COLUMN, TOTAL_STRATUM, Marking, empty
 from transforms.assessment import CUSUM_SIGNAL, figure
 
 TEMPLATES = Path(__file__).parent / "templates"
+TITLE = "Variation between hospitals: indicators to ask about"
 MOST_SENTENCES = 25
 """Findings of the latest periods written out in the summary; the others are counted, and all are in the
 table ``alert``, those of earlier periods too."""
@@ -80,7 +81,8 @@ class Period:
 
 @dataclass(frozen=True)
 class Section:
-    """One indicator, latest period, whole providers; ``series``: all its periods, every provider together."""
+    """One indicator, latest period, whole providers; ``series``: all its periods, every provider together.
+    ``intervals``: whether its values have any. ``grouped``: whether it has values of groups within providers."""
 
     slug: str
     title: str
@@ -101,6 +103,8 @@ class Section:
     alt: str
     caption: str
     contributing: int
+    intervals: bool
+    grouped: bool
     series: list[Period]
 
 
@@ -142,6 +146,7 @@ def build_report(tables: Mapping[str, pl.DataFrame], record_date: date, marking:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
+        title=TITLE,
         marking=marking,
         public=marking == "OFFICIAL",
         record_date=f"{record_date.day} {record_date:%B %Y}",
@@ -192,7 +197,8 @@ def _section(
     marking: Marking,
 ) -> Section | None:
     mine = (pl.col("indicator") == described["indicator"]) & (pl.col("version") == described["version"])
-    rows = values.filter(mine & (pl.col("stratum") == TOTAL_STRATUM))
+    of_all = values.filter(mine)
+    rows = of_all.filter(pl.col("stratum") == TOTAL_STRATUM)
     if rows.is_empty():
         return None
     # The sums of a public set would be sums of what is shown, which is not the sum.
@@ -203,6 +209,7 @@ def _section(
     )
     curve = limits.filter(mine & (pl.col("period") == period) & (pl.col("stratum") == TOTAL_STRATUM))
     measure, per = str(described["measure"]), float(str(described["per"]))
+    value_title = _value_title(measure, per, str(described["unit"]))
     size = "expected" if measure == "standardised_ratio" else "denominator"
     points = rows.filter(pl.col("value").is_not_null()).select(
         "provider", pl.col(size).alias("size"), "value", "band", "z"
@@ -220,7 +227,7 @@ def _section(
         plot = FunnelPlot(
             slug=slug,
             size_title=SIZE_WORDS.get(measure, "Denominator"),
-            value_title=_value_title(measure, per),
+            value_title=value_title,
             percent=measure == "proportion" and per == 1,
             points=points,
             curve=curve,
@@ -237,7 +244,7 @@ def _section(
         description=str(described["description"]),
         size_title=SIZE_WORDS.get(measure, "Denominator"),
         numerator_title="Observed" if measure == "standardised_ratio" else "Numerator",
-        value_title=_value_title(measure, per),
+        value_title=value_title,
         rows=[_row(row, size, measure, per, names) for row in rows.iter_rows(named=True)],
         counts=counts,
         hidden=hidden,
@@ -248,6 +255,8 @@ def _section(
         alt=alt,
         caption=f"{title}, {period}. Each mark is one provider.",
         contributing=points.height,
+        intervals=rows["lower_95"].null_count() < rows.height,
+        grouped=rows.height < of_all.filter(period=period).height,
         series=series,
     )
 
@@ -283,9 +292,13 @@ def _is_in(day: str, period: str) -> bool:
     return year == int(period[:4])
 
 
-def _value_title(measure: str, per: float) -> str:
+def _value_title(measure: str, per: float, unit: str) -> str:
     if measure == "standardised_ratio":
         return "Observed / expected"
+    if measure == "count":
+        return "Number"
+    if unit == "mean":
+        return "Mean"
     if measure == "proportion" and per == 1:
         return "Share"
     return f"Per {per:,.0f}" if per != 1 else "Ratio"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.landing import GUARDIAN_SHARE, SIRO_SHARE
+from infra.landing_share import open_share
 from infra.reprocessing.documents import ReprocessingRequest
 from infra.reprocessing.permission import check_landed, check_reprocessing
 from infra.review.documents import Approval, Signed, sign, stamp, write
@@ -51,8 +52,15 @@ def approve(
     check_approver(person, asked, rules.register, rules.policy, now)
     shares: dict[str, str] = {}
     for delivery in asked.deliveries:
-        check_landed(root, delivery, rules.signers)
-        shares[delivery.delivery_id] = unseal(_share(root, delivery.delivery_id, side), identity).hex()
+        check_landed(root, delivery, rules.signers, now.date())
+        half = open_share(
+            _share(root, delivery.delivery_id, side),
+            identity,
+            delivery.delivery_id,
+            side,
+            delivery.landing_recipient,
+        )
+        shares[delivery.delivery_id] = half.hex()
     document = {
         "v": 1,
         "kind": SHARES_KIND,

@@ -31,12 +31,7 @@ def check_reprocessing(signed: Signed[ReprocessingRequest], rules: Rules, now: d
     if len(set(named)) != len(named):
         raise NotPermitted("a delivery is named twice", reason_code="named_twice")
     for delivery in signed.document.deliveries:
-        if date.fromisoformat(delivery.retain_until) < now.date():
-            raise NotPermitted(
-                f"{delivery.delivery_id} may not be kept any longer, so it is not opened again",
-                next_step="`wardwatch retention due` says what has to happen to it",
-                reason_code="retention_over",
-            )
+        _refuse_over(delivery.delivery_id, date.fromisoformat(delivery.retain_until), now.date())
 
 
 def receipt_file(delivery_id: str) -> str:
@@ -60,11 +55,43 @@ def landed_receipt(root: Path, delivery_id: str, signers: Mapping[str, str]) -> 
     return receipt, hashlib.sha256(content).hexdigest()
 
 
-def check_landed(root: Path, delivery: ClosedDelivery, signers: Mapping[str, str]) -> None:
-    """That the landed delivery is the one that the request names. Raises as :func:`landed_receipt`."""
+def check_landed(root: Path, delivery: ClosedDelivery, signers: Mapping[str, str], today: date) -> Receipt:
+    """That everything the request says of a landed delivery is what its signed receipt says, and that the delivery may
+    still be kept. Returns the receipt.
+
+    Raises as :func:`landed_receipt`, and :class:`NotPermitted` (``retention_over``).
+    """
     receipt, digest = landed_receipt(root, delivery.delivery_id, signers)
-    if (digest, receipt.landing_recipient) != (delivery.receipt_sha256, delivery.landing_recipient):
+    said = (
+        delivery.receipt_sha256,
+        delivery.landing_recipient,
+        delivery.content_sha256,
+        delivery.dataset,
+        delivery.period,
+        delivery.received_at,
+        delivery.retain_until,
+    )
+    if said != (
+        digest,
+        receipt.landing_recipient,
+        receipt.content.sha256,
+        receipt.dataset,
+        receipt.period,
+        receipt.received_at,
+        receipt.retain_until,
+    ):
         raise IntegrityError(
             "a landed delivery is not the one that was asked for",
             next_step="find out who can write to the landing zone; make a new request",
+        )
+    _refuse_over(receipt.delivery_id, receipt.retained_until, today)
+    return receipt
+
+
+def _refuse_over(delivery_id: str, until: date, today: date) -> None:
+    if until < today:
+        raise NotPermitted(
+            f"{delivery_id} may not be kept any longer, so it is not opened again",
+            next_step="`wardwatch retention due` says what has to happen to it",
+            reason_code="retention_over",
         )

@@ -90,7 +90,7 @@ def _permitted(
         raise NotPermitted("who approved it does not run it", reason_code="issuer_approves")
     require_state(case, rules, now, ("approved",))
     for delivery in request.document.deliveries:
-        check_landed(workspace.root, delivery, rules.signers)
+        check_landed(workspace.root, delivery, rules.signers, now.date())
     return request, pair
 
 

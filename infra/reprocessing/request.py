@@ -25,7 +25,7 @@ from infra.reprocessing.permission import check_reprocessing, landed_receipt
 from infra.review.audited import audited
 from infra.review.case import REQUEST, REVIEW_KEY
 from infra.review.cohort import deliveries_of
-from infra.review.documents import Signed, case_code, sign, stamp, write
+from infra.review.documents import Signed, case_code, sign, stamp, vouch, write
 from infra.review.permission import Rules, policy_digest
 from infra.sealing import new_identity, seal
 from infra.signing import SigningKey
@@ -85,7 +85,7 @@ def make_request(
             register_digest=rules.register.digest,
             review_recipient=public,
         )
-        signed = sign(request, signing_key)
+        signed = sign(vouch(request, keyring.manifest_signing_key), signing_key)
         check_reprocessing(signed, rules, now)
         write_atomic(
             make_folder(case.folder) / REVIEW_KEY,

@@ -42,7 +42,8 @@ WITNESS = "retention.witness"
 
 METHOD = (
     "files of keys written over once with random bytes, then removed: shares of the vault's keys with both officers, "
-    "shares of the landing key with both officers, the pipeline's landing key, keys of case reviews",
+    "shares of the landing key with both officers, the pipeline's landing key, keys of case reviews and of requests to "
+    "open deliveries again",
     "every private and symmetric key on this machine tried on what was left; nothing opened",
     "rows and file keys removed from the lake, all its earlier states given up, its catalog written anew and read "
     "back with its key",
@@ -50,7 +51,8 @@ METHOD = (
 )
 REMAINS = (
     "published aggregates and run manifests",
-    "the audit log, incidents, and the documents of case reviews, which hold counts and digests",
+    "the audit log, incidents, and the documents of case reviews and of requests to open deliveries again, which hold "
+    "counts and digests",
     "this certificate, its order, the evidence and the tombstones",
 )
 
@@ -80,7 +82,8 @@ def backups_of(delivery: DeliveryEvidence) -> list[str]:
 
 
 EVERYWHERE = (
-    "bundles and approvals of case reviews, and shares sealed anew at a change of office, on officers' own machines",
+    "bundles and approvals of case reviews and of requests to open deliveries again, and shares sealed anew at a "
+    "change of office, on officers' own machines",
     "the sender's file, wherever a copy of the inbox is kept",
 )
 

@@ -17,15 +17,17 @@ from infra.audit import AuditLog
 from infra.engine import engine_errors
 from infra.lake import CommittedDelivery, Lake
 from infra.register import Register
+from infra.reprocessing.case import ReprocessingCase
+from infra.reprocessing.documents import REPROCESSING
 from infra.retention.documents import Signed, Withdrawal
 from infra.retention.holds import checked_reason
 from infra.retention.permission import signers_of
 from infra.retention.records import Records
 from infra.review.case import ZONE as REVIEWS
-from infra.review.case import Case, cases
+from infra.review.case import Case, cases, every
 from infra.review.documents import stamp
 from infra.review.permission import rules_of
-from infra.review.standing import state_now
+from infra.review.standing import came_to_nothing, state_now
 from infra.signing import SigningKey
 from infra.workspace import Workspace
 from schemas.errors import NotPermitted, UsageError, WardwatchError
@@ -84,7 +86,7 @@ def open_cases(
             state: str = state_now(case, rules, now)
         except WardwatchError:
             state = "unknown"
-        if state not in CASE_ENDED:
+        if state not in CASE_ENDED and not came_to_nothing(case, state, now):
             yield case, state
 
 
@@ -97,6 +99,33 @@ def cases_naming(reviews: Path, delivery_id: str) -> Iterator[Case]:
             named = {delivery_id}
         if delivery_id in named:
             yield case
+
+
+def requests_naming(reprocessing: Path, delivery_id: str) -> Iterator[ReprocessingCase]:
+    """Every request to open the delivery again; one that cannot be read is among them."""
+    for case in every(ReprocessingCase, reprocessing):
+        try:
+            named = {delivery.delivery_id for delivery in case.request().document.deliveries}
+        except WardwatchError:
+            named = {delivery_id}
+        if delivery_id in named:
+            yield case
+
+
+def refuse_open_request(workspace: Workspace, register: Register, delivery_id: str, now: datetime) -> None:
+    """Raise :class:`NotPermitted` (``open_case``) while two officers may still let the delivery be opened again."""
+    rules = rules_of(workspace, register)
+    for case in requests_naming(workspace.root / REPROCESSING, delivery_id):
+        try:
+            state: str = state_now(case, rules, now)
+        except WardwatchError:
+            state = "unknown"
+        if state in ("requested", "approved", "unknown"):
+            raise NotPermitted(
+                f"the request {case.case} to open {delivery_id} again is {state}",
+                next_step="wait until it is used or withdrawn (`wardwatch reprocess show`)",
+                reason_code="open_case",
+            )
 
 
 def refuse_open_case(workspace: Workspace, register: Register, delivery_id: str, now: datetime) -> None:

@@ -19,7 +19,7 @@ from infra.receipts import Receipt
 from infra.register import Register
 from infra.retention.documents import Ground, Hold, Order, OrderedDelivery, Signed
 from infra.retention.holds import checked_reason, in_force, refuse_held
-from infra.retention.in_use import refuse_in_use, refuse_open_case
+from infra.retention.in_use import refuse_in_use, refuse_open_case, refuse_open_request
 from infra.retention.permission import Signer, signers_of
 from infra.retention.records import Records
 from infra.retention.schedule import Due, schedule
@@ -169,5 +169,6 @@ def check(held: Held, order: Signed[Order], now: datetime) -> tuple[Signer, ...]
             )
         refuse_held(held.holds, delivery.delivery_id)
         refuse_open_case(held.workspace, held.register, delivery.delivery_id, now)
+        refuse_open_request(held.workspace, held.register, delivery.delivery_id, now)
         refuse_in_use(held.workspace, held.rows.get(delivery.delivery_id), delivery.delivery_id)
     return signers

@@ -23,8 +23,10 @@ from infra.landing import STAGING as LANDING_STAGING
 from infra.linkage import STAGING_PREFIX as LINKAGE_STAGING
 from infra.linkage import SUFFIX
 from infra.officers import IDENTITY_FILE, SHARE_ROLES, ShareRole, load_identity
+from infra.reprocessing.documents import REPROCESSING
 from infra.retention.documents import Attempt, DeliveryEvidence
 from infra.retention.evidence import share_files
+from infra.retention.in_use import requests_naming
 from infra.retention.vault_folders import folders_of, staging_of
 from infra.review.case import KEPT_COHORT, REVIEW_KEY
 from infra.review.case import ZONE as REVIEWS
@@ -56,7 +58,8 @@ def shred_file(path: Path) -> bool:
 
 def shred_keys(workspace: Workspace, delivery: DeliveryEvidence) -> int:
     """Every file that opens something of the delivery: shares of vault and landing key, the pipeline's landing key,
-    the keys of case reviews to which an officer passed shares. Returns how many there were."""
+    the keys of case reviews, and of requests to open it again, to which an officer passed shares. Returns how many
+    there were."""
     landing = workspace.zone("landing") / delivery.delivery_id
     paths = [
         *(path for folder in _vaults(workspace, delivery) for path in share_files(folder)),
@@ -65,6 +68,10 @@ def shred_keys(workspace: Workspace, delivery: DeliveryEvidence) -> int:
             workspace.root / REVIEWS / case / name
             for case in delivery.cases
             for name in (REVIEW_KEY, KEPT_COHORT)
+        ),
+        *(
+            case.folder / REVIEW_KEY
+            for case in requests_naming(workspace.root / REPROCESSING, delivery.delivery_id)
         ),
     ]
     gone = 0

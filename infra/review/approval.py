@@ -20,11 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from infra.audit import AuditLog
+from infra.audit_intent import BEGUN
 from infra.commit_points import commit_point
 from infra.review.audited import audited
 from infra.review.case import APPROVAL, REFUSAL, WITHDRAWAL, Decided
-from infra.review.cohort import check_manifest
-from infra.review.documents import Approval, Refusal, Request, Signed, Withdrawal, parse, sign, stamp, write
+from infra.review.cohort import check_manifest, columns_of
+from infra.review.documents import (
+    Approval,
+    Asked,
+    Refusal,
+    Request,
+    Signed,
+    Withdrawal,
+    parse,
+    sign,
+    stamp,
+    write,
+)
 from infra.review.permission import (
     SIDES,
     Rules,
@@ -36,6 +48,7 @@ from infra.review.permission import (
 from infra.review.standing import require_state
 from infra.sealing import SecretBytes, seal, unseal
 from infra.signing import SigningKey, canonical_json, parse_canonical
+from infra.vault import read_manifest
 from infra.vault_opening import Shares, read_shares, shares_for
 from schemas.errors import AuditUnavailable, CannotOpen, IntegrityError, NotPermitted
 from schemas.review_policy import Side
@@ -76,6 +89,10 @@ def approve(
             continue
         folder = vault / delivery.folder
         check_manifest(folder, delivery.vault_manifest)
+        if delivery.columns != columns_of(read_manifest(folder, signers), asked.recipient, asked.items):
+            raise NotPermitted(
+                "the request names columns of other items than it asks for", reason_code="item_not_emittable"
+            )
         held = read_shares(folder, side, identity, signers)
         needed = shares_for(held, asked.recipient, delivery.columns)[asked.recipient]
         shares[delivery.folder] = {name: share.hex() for name, share in needed.items()}
@@ -121,6 +138,7 @@ def hand_in(
         if any(each.document.person == approval.document.person for each in case.approvals()):
             raise NotPermitted("this person has approved it already", reason_code="already_decided")
         name = f"{APPROVAL}{approval.sha256[:12]}.json"
+        _announce(audit, case, request, "approve")
         commit_point("review.approval.before")
         case.put(name, content, "this approval")
         kept.append(name)
@@ -128,6 +146,18 @@ def hand_in(
         step.reason_code = "approved"
         step.digests = {"request": request.sha256, "approval": approval.sha256}
     return approval
+
+
+def _announce(audit: AuditLog, case: Decided, request: Signed[Asked], action: str) -> None:
+    """The line before the document: from here on a refusal or withdrawal counts, whatever becomes of its file."""
+    audit.record(
+        f"{case.action}.{action}",
+        case.case,
+        purpose=request.document.purpose,
+        case=case.case,
+        reason_code=BEGUN,
+        digests={"request": request.sha256},
+    )
 
 
 @contextmanager
@@ -178,6 +208,7 @@ def refuse(
         signed = sign(document, signing_key)
         check_signature(signed, person, roles, rules.register, [now])
         require_state(case, rules, now, ("requested", "approved"))
+        _announce(audit, case, request, "refuse")
         commit_point("review.refusal.before")
         case.put(REFUSAL, signed.content, "a refusal")
         commit_point("review.refusal.after")
@@ -215,6 +246,7 @@ def withdraw(
         requesters = rules.policy.requesters_of(request.document.purpose)
         check_signature(signed, person, requesters, rules.register, [now])
         require_state(case, rules, now, ("requested", "approved"))
+        _announce(audit, case, request, "withdraw")
         commit_point("review.withdrawal.before")
         case.put(WITHDRAWAL, signed.content, "a withdrawal")
         commit_point("review.withdrawal.after")

@@ -231,6 +231,10 @@ def opened(kind: type[Which], reviews: Path, case: str) -> Which:
     if not CASE_ID.fullmatch(case):
         raise UsageError("a case has a code of twelve letters", next_step=f"`{kind.show}` lists them")
     found = kind(reviews, case)
+    if found.folder.is_symlink():
+        raise IntegrityError(
+            "the folder of a case is a link", next_step="find out who made it, and remove it"
+        )
     found.request()
     return found
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -31,6 +31,7 @@ from infra.vault import MANIFEST_FILE, folder_name, read_manifest
 from infra.workspace import Workspace
 from schemas.contract import Item
 from schemas.errors import ContractDefinitionError, IntegrityError, NotPermitted, UsageError
+from schemas.loader import load_contracts
 from schemas.review_policy import ReviewPolicy
 from sql import SQL_FOLDER
 
@@ -203,7 +204,7 @@ def find_cohort(
     if not any(row.dataset == "hes_apc" for row in current):
         raise UsageError("no admitted patient care is in use, so there is no cohort")
     with reading(
-        lake, key, memory_limit=workspace.settings.memory_limit, temp_folder=workspace.zone("tmp")
+        lake, key, memory_limit=workspace.settings.compute_memory_limit, temp_folder=workspace.zone("tmp")
     ) as connection:
         bind_views(connection, current)
         build_core(connection)
@@ -280,7 +281,7 @@ def summary(
                 "folder": folder,
                 "vault_manifest": row.vault_manifest_sha256,
                 "records": cohort.of_delivery(delivery_id).height,
-                "columns": _columns(manifest["items"], items) if recipient in manifest["keys"] else (),
+                "columns": columns_of(manifest, recipient, items),
             }
         )
     return CohortSummary.model_validate(
@@ -293,6 +294,21 @@ def summary(
     )
 
 
-def _columns(held: Mapping[str, str], items: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = {Item(item).value for item in items}
-    return tuple(sorted(column for column, item in held.items() if item in wanted))
+def columns_of(manifest: Mapping[str, Any], recipient: str, items: Iterable[str]) -> tuple[str, ...]:
+    """The vault columns of ``items`` in a delivery, sorted; none if ``recipient`` issued no number in it.
+
+    What a column is says the installed contract, and the manifest has to agree: whoever signs a manifest does not
+    turn an NHS number into a hospital number. Raises :class:`IntegrityError` if they differ.
+    """
+    contract = load_contracts().get(manifest["contract"])
+    held = (
+        {column: contract.field(column).item for column in manifest["items"]} if contract is not None else {}
+    )
+    if held != {column: Item(item) for column, item in manifest["items"].items()}:
+        raise IntegrityError(
+            f"the vault {manifest['delivery_id']} and its contract do not say the same of its columns",
+            next_step="find out who signed this manifest",
+        )
+    wanted = {Item(item) for item in items}
+    found = tuple(sorted(column for column, item in held.items() if item in wanted))
+    return found if recipient in manifest["keys"] else ()

@@ -25,6 +25,7 @@ from schemas.review_policy import OpeningPurpose, ReviewPurpose, Side
 
 MOMENT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 LARGEST_DOCUMENT = 1 << 20
+VOUCHED = "request-vouched"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -138,7 +139,9 @@ class Acknowledged(Strict):
 
 class Asked(Document):
     """What every request that two officers decide about says: who asks, for what purpose, from when to when, under
-    which rules. ``review_recipient``: the key made for this request, to which the officers seal their shares."""
+    which rules. ``review_recipient``: the key made for this request, to which the officers seal their shares.
+    ``vouched``: the pipeline's own signature over everything else in it (:func:`vouch`). An officer's machine releases
+    shares to the key and for the columns that a request names, so the requester's signature alone is not enough."""
 
     id: str = Field(pattern=r"^[0-9a-f]{32}$")
     demo: bool
@@ -153,6 +156,7 @@ class Asked(Document):
     policy: Sha256
     register_digest: Sha256
     review_recipient: str = Field(pattern=r"^age1[0-9a-z]+$")
+    vouched: dict[str, str] = Field(default_factory=dict)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -281,6 +285,7 @@ class EmergencyReview(Document):
 
 
 Kind = TypeVar("Kind", bound=Document)
+Wanted = TypeVar("Wanted", bound=Asked)
 Held = TypeVar("Held", bound=Document, covariant=True)
 
 
@@ -327,6 +332,22 @@ def write(kind: type[Kind], **fields: Any) -> Kind:
             f"the {kind.signature_purpose.replace('-', ' ')} cannot hold what was given: {names}",
             next_step="type texts as plain text, on one line",
         ) from None
+
+
+def _to_be_vouched(request: Asked) -> dict[str, Any]:
+    plain = as_plain(request)
+    del plain["vouched"]
+    return plain
+
+
+def vouch(request: Wanted, key: SigningKey) -> Wanted:
+    """The request with the pipeline's signature that it made it, key pair and findings included."""
+    return request.model_copy(update={"vouched": key.sign(_to_be_vouched(request), VOUCHED)})
+
+
+def check_vouched(request: Asked, signers: Mapping[str, str]) -> None:
+    """That the pipeline made exactly this request. Raises :class:`IntegrityError`."""
+    verify_signature(_to_be_vouched(request), request.vouched, VOUCHED, signers)
 
 
 def sign(document: Kind, key: SigningKey) -> Signed[Kind]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from infra.audit import AuditLog, Decision
+from infra.audit import read as read_audit
 from infra.audit_report import object_of
 from infra.commit_points import commit_point
 from infra.files import make_folder, open_private, storage_errors, sync_folder
@@ -105,6 +106,7 @@ def issue(
     with one_at_a_time(reviews):
         purpose, allowed, about = _announced(case)
         audit.record("review.issue", about, purpose=purpose, case=case.case, reason_code="intent")
+        register.require_recorded(audit.folder)  # before the sweep, which would take evidence away
         sweep(workspace, keyring, audit, clock())
         placed: list[Path] = []
         try:
@@ -113,11 +115,7 @@ def issue(
                 record = run.issue()
                 step.reason_code = "issued"
                 step.counts = {"listed": record.document.listed, **record.document.left_out}
-                step.digests = {
-                    "request": record.document.request_sha256,
-                    "ciphertext": record.document.ciphertext_sha256,
-                    "recipient_key": hashlib.sha256(record.document.recipient_key.encode()).hexdigest(),
-                }
+                step.digests = _digests(record)
         except BaseException:
             _take_back(placed)
             raise
@@ -134,11 +132,51 @@ def _announced(case: Case) -> tuple[str, Decision, str]:
     return asked.purpose, "break_glass" if asked.purpose == break_glass.PURPOSE else "allow", about
 
 
-def tidy(workspace: Workspace, now: datetime) -> int:
-    """Between issues: remove what cases that are over have no use for, above all expired ones. Returns how many."""
+def tidy(workspace: Workspace, signers: Mapping[str, str], audit: AuditLog, now: datetime) -> int:
+    """Between issues: complete the log (:func:`account_for_issued`), and remove what cases that are over have no use
+    for, above all expired ones. ``signers``: the pipeline's, key id -> public key. Returns how many these were."""
     reviews = make_folder(workspace.zone(ZONE))
     with one_at_a_time(reviews):
+        account_for_issued(reviews, signers, audit)
         return forget_ended(cases(reviews), now)
+
+
+def account_for_issued(reviews: Path, signers: Mapping[str, str], audit: AuditLog) -> int:
+    """Write the line about every list that counts and has none, because its run was killed between the two. Returns
+    how many. Only for whoever holds :func:`~infra.review.case.one_at_a_time`."""
+    told = {
+        event.case
+        for event in read_audit(audit.folder, action="review.issue")
+        if event.reason_code == "issued"
+    }
+    missing = 0
+    for case in cases(reviews):
+        record = case.issue_record() if case.case not in told else None
+        signer = signers.get(record.key_id) if record is not None else None
+        if record is None or signer is None:
+            continue
+        record.verify(signer)
+        asked = case.request().document
+        audit.record(
+            "review.issue",
+            object_of(case.case, hospitals=[asked.recipient], items=asked.items),
+            purpose=asked.purpose,
+            case=case.case,
+            decision="break_glass" if record.document.emergency else "allow",
+            reason_code="issued",
+            counts={"listed": record.document.listed, **record.document.left_out},
+            digests=_digests(record),
+        )
+        missing += 1
+    return missing
+
+
+def _digests(record: Signed[IssueRecord]) -> dict[str, str]:
+    return {
+        "request": record.document.request_sha256,
+        "ciphertext": record.document.ciphertext_sha256,
+        "recipient_key": hashlib.sha256(record.document.recipient_key.encode()).hexdigest(),
+    }
 
 
 def sweep(workspace: Workspace, keyring: Keyring, audit: AuditLog, now: datetime) -> int:
@@ -148,6 +186,7 @@ def sweep(workspace: Workspace, keyring: Keyring, audit: AuditLog, now: datetime
     Only for whoever holds :func:`one_at_a_time`. Returns the number of files taken out of the outbox.
     """
     reviews = workspace.zone(ZONE)
+    account_for_issued(reviews, keyring.signers("manifest_signing"), audit)
     forget_ended(cases(reviews), now)
     for folder in (*folders(reviews), reviews / LEDGER):
         sweep_unfinished(folder)

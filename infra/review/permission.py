@@ -15,7 +15,16 @@ from datetime import date, datetime, timedelta
 from infra.keyring import PublicKeys
 from infra.purposes import POLICY_FOLDER, require_purpose
 from infra.register import Register
-from infra.review.documents import Approval, Asked, Document, Request, Signed, case_code, moment_of
+from infra.review.documents import (
+    Approval,
+    Asked,
+    Document,
+    Request,
+    Signed,
+    case_code,
+    check_vouched,
+    moment_of,
+)
 from infra.signing import canonical_json
 from infra.workspace import Agreement, Workspace
 from schemas.errors import IntegrityError, NotPermitted
@@ -124,6 +133,14 @@ def check_asked(signed: Signed[Asked], rules: Rules, now: datetime) -> None:
     made = moment_of(request.made_at)
     requesters = policy.requesters_of(request.purpose)
     check_signature(signed, request.requester, requesters, register, [made, max(now, made)])
+    try:
+        check_vouched(request, rules.signers)
+    except IntegrityError:
+        raise NotPermitted(
+            "the request is not as the pipeline wrote it",
+            next_step="find out who had the requester's key and the folder of the case; make a new request",
+            reason_code="not_vouched",
+        ) from None
     if request.demo != register.demo or request.demo != rules.agreement.demo:
         raise NotPermitted(
             "a demonstration is for demonstration data and keys only", reason_code="demonstration"

@@ -28,6 +28,7 @@ from infra.review.documents import (
     case_code,
     sign,
     stamp,
+    vouch,
     write,
 )
 from infra.review.kept import keep, lake_state
@@ -173,4 +174,5 @@ def _written(
         register_digest=rules.register.digest,
         review_recipient=public,
     )
-    return sign(request, signing_key), secret, cohort
+    vouched = vouch(request, keyring.manifest_signing_key)
+    return sign(vouched, signing_key), secret, cohort

@@ -108,6 +108,13 @@ def state_now(case: Decided, rules: Rules, now: datetime) -> State:
     return state_of(rules.policy, happenings(case, rules), expires, now)
 
 
+def came_to_nothing(case: Decided, state: str, now: datetime) -> bool:
+    """Whether the approvals were used up, nothing came of it, and the time of the request has passed: a run was killed
+    or stopped on its way, and nothing can come of it any more. (The table has no way out of ``spent``: of a request
+    to open deliveries again it is the end.)"""
+    return state == "spent" and now >= moment_of(case.request().document.expires)
+
+
 def require_state(case: Decided, rules: Rules, now: datetime, states: Sequence[State]) -> None:
     """Raises :class:`NotPermitted` with the reason code of the state that stands in the way."""
     state = state_now(case, rules, now)

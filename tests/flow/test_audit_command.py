@@ -22,26 +22,19 @@ OPENING = "hes_apc-201999-1f2e3d4c5b6a/hospital:RXX/item:date_of_birth"
 
 
 @pytest.fixture
-def fresh_workspace(empty_workspace: Workspace) -> Workspace:
-    """A workspace without what making it has put into its log."""
-    for path in empty_workspace.zone("audit").iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return empty_workspace
-
-
-@pytest.fixture
-def workspace(fresh_workspace: Workspace) -> Workspace:
-    """A workspace whose log holds an opening, a refused one and a query, signed after the first two."""
-    folder = fresh_workspace.zone("audit")
+def workspace(empty_workspace: Workspace) -> Workspace:
+    """A workspace whose log holds, after the two lines of its founding, an opening, a refused one and a query, signed
+    before the query."""
+    folder = empty_workspace.zone("audit")
     guardian = AuditLog(folder, ticking(EVENING), "p-cg", "caldicott_guardian")
     guardian.record("vault.open", OPENING, purpose="case_review", case="c1", counts={"records": 4})
     analyst = AuditLog(folder, ticking(EVENING.replace(hour=23)), "p-7", "analyst")
     analyst.record(
         "vault.open", OPENING, purpose="case_review", decision="refuse", reason_code="not_permitted"
     )
-    assert audit(fresh_workspace, "checkpoint").exit_code == 0
+    assert audit(empty_workspace, "checkpoint").exit_code == 0
     analyst.record("lake.query", "hes_apc", purpose="quality")
-    return fresh_workspace
+    return empty_workspace
 
 
 def audit(workspace: Workspace, *arguments: str | Path) -> Ran:
@@ -69,28 +62,28 @@ def test_the_log_is_a_table_of_who_did_what_to_what(workspace: Workspace) -> Non
     assert header.split() == [
         *("event", "time", "person", "role", "action", "object", "case", "decision", "reason", "counts")
     ]
-    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
-    assert "2026-11-20 22:00:00  p-cg" in lines[0]
-    assert "records=4" in lines[0]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3", "4", "5"]
+    assert "2026-11-20 22:00:00  p-cg" in lines[2]
+    assert "records=4" in lines[2]
 
 
 @pytest.mark.parametrize(
     ("filters", "found"),
     [
-        ((), [1, 2, 3]),
-        (("--person", "p-7"), [2, 3]),
-        (("--item", "date_of_birth"), [1, 2]),
+        ((), [1, 2, 3, 4, 5]),
+        (("--person", "p-7"), [4, 5]),
+        (("--item", "date_of_birth"), [3, 4]),
         (("--item", "postcode"), []),
-        (("--hospital", "RXX", "--decision", "refuse"), [2]),
-        (("--object", "hes_apc-201999"), [1, 2]),
-        (("--object", "hes_apc"), [1, 2, 3]),
-        (("--case", "c1"), [1]),
-        (("--action", "lake"), [3]),
-        (("--since", "2026-11-20T23:00"), [2, 3]),
-        (("--until", "2026-11-20T23:00"), [1]),
-        (("--since", "2026-11-20", "--until", "2026-11-20"), [1, 2, 3]),
+        (("--hospital", "RXX", "--decision", "refuse"), [4]),
+        (("--object", "hes_apc-201999"), [3, 4]),
+        (("--object", "hes_apc"), [3, 4, 5]),
+        (("--case", "c1"), [3]),
+        (("--action", "lake"), [5]),
+        (("--since", "2026-11-20T23:00"), [4, 5]),
+        (("--until", "2026-11-20T23:00"), [1, 2, 3]),
+        (("--since", "2026-11-20", "--until", "2026-11-20"), [1, 2, 3, 4, 5]),
         (("--since", "2026-11-21"), []),
-        (("--until", "2026-11-20T23:30+01:00"), [1]),
+        (("--until", "2026-11-20T23:30+01:00"), [1, 2, 3]),
     ],
 )
 def test_the_log_is_asked_by_time_person_item_hospital_case_and_decision(
@@ -137,7 +130,7 @@ def test_the_review_by_each_of_its_heads_as_text_csv_and_json(workspace: Workspa
         ("date_of_birth", "p-7", 0, 1),
         ("date_of_birth", "p-cg", 1, 0),
     ]
-    assert by_item["left_out"] == 1
+    assert by_item["left_out"] == 3, "the founding and the query"
     assert json.loads(audit(workspace, "report", "--month", "2026-10", "--json").out)["rows"] == []
 
 
@@ -154,8 +147,8 @@ def test_the_review_masks_the_ids_of_junior_staff(workspace: Workspace) -> None:
 def test_a_checkpoint_is_printed_and_kept(workspace: Workspace) -> None:
     ran = audit(workspace, "checkpoint")
     assert ran.exit_code == 0, ran.said
-    assert ran.out.splitlines()[:2] == ["wardwatch/audit", "3"]
-    assert (workspace.zone("audit") / "checkpoints" / "000000000003.txt").read_text() == ran.out
+    assert ran.out.splitlines()[:2] == ["wardwatch/audit", "5"]
+    assert (workspace.zone("audit") / "checkpoints" / "000000000005.txt").read_text() == ran.out
 
 
 def test_a_whole_log_is_said_to_be_whole_and_not_yet_witnessed(workspace: Workspace) -> None:
@@ -168,27 +161,27 @@ def test_a_whole_log_is_said_to_be_whole_and_not_yet_witnessed(workspace: Worksp
 def test_a_changed_log_ends_with_what_is_wrong_on_which_line(workspace: Workspace) -> None:
     folder = workspace.zone("audit")
     lines = lines_of(folder)
-    rewrite(folder, [lines[0], edited(lines[1], decision="allow"), lines[2]])
+    rewrite(folder, [*lines[:3], edited(lines[3], decision="allow"), lines[4]])
     ran = audit(workspace, "verify")
     assert ran.exit_code == 40
-    assert ran.out.splitlines() == ["line 2: event 2 does not fit its own hash: it was edited (edited)"]
+    assert ran.out.splitlines() == ["line 4: event 4 does not fit its own hash: it was edited (edited)"]
     assert audit(workspace, "checkpoint").exit_code == 40, "a checkpoint does not bless it"
 
 
 def test_a_second_sink_that_differs_is_found_whatever_the_log_says_of_itself(
-    fresh_workspace: Workspace, tmp_path: Path
+    empty_workspace: Workspace, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    settings = fresh_workspace.root / "settings.yaml"
+    settings = empty_workspace.root / "settings.yaml"
     text = settings.read_text()
     assert "second_audit_sink: ''" in text
     settings.write_text(text.replace("second_audit_sink: ''", f"second_audit_sink: {other}"))
-    log = AuditLog(fresh_workspace.zone("audit"), ticking(EVENING), "p-1", "pipeline", second_sink=other)
+    log = AuditLog(empty_workspace.zone("audit"), ticking(EVENING), "p-1", "pipeline", second_sink=other)
     for number in range(3):
         log.record("landing.write", f"d{number}", purpose="nightly")
-    assert audit(fresh_workspace, "verify").exit_code == 0
+    assert audit(empty_workspace, "verify").exit_code == 0
     rewrite(other, lines_of(other)[:2])
-    ran = audit(fresh_workspace, "verify")
+    ran = audit(empty_workspace, "verify")
     assert ran.exit_code == 40
     assert "line 3: the two sinks differ from line 3 on (sinks_differ)" in ran.out.splitlines()
 
@@ -221,17 +214,17 @@ def test_an_auditor_countersigns_and_the_log_s_side_shows_until_where(
     copy = shutil.copytree(workspace.zone("audit"), tmp_path / "copy")
     ran = witness(workspace, tmp_path / "state", *log_keys(workspace), log=copy)
     assert ran.exit_code == 0, ran.said
-    assert "countersigned 2 events, 2 of them new; 1 more wait for a checkpoint" in ran.err
+    assert "countersigned 4 events, 4 of them new; 1 more wait for a checkpoint" in ran.err
     note = tmp_path / "note.txt"
     note.write_text(ran.out)
 
     added = audit(workspace, "witness", "--add", note)
     assert added.exit_code == 0, added.said
-    assert added.out == "kept: wardwatch-auditor has seen the first 2 events\n"
+    assert added.out == "kept: wardwatch-auditor has seen the first 4 events\n"
     assert list(read(workspace.zone("audit")))[-1].action == "audit.witnessed"
     verified = audit(workspace, "verify")
     assert verified.exit_code == 0, verified.said
-    assert "wardwatch-auditor has seen the first 2 events, on 2026-11-20 22:00 UTC (note)" in verified.out
+    assert "wardwatch-auditor has seen the first 4 events, on 2026-11-20 22:00 UTC (note)" in verified.out
     assert "no witness" not in verified.out
     for carried in (note, tmp_path / "state"):
         assert audit(workspace, "verify", "--witness", carried).exit_code == 0
@@ -243,34 +236,34 @@ def test_an_auditor_refuses_another_log_and_says_from_which_line_on(
     folder, state = workspace.zone("audit"), tmp_path / "state"
     assert witness(workspace, state, *log_keys(workspace)).exit_code == 0
     lines = lines_of(folder)
-    rewrite(folder, rechained([lines[0], edited(lines[1], decision="allow"), lines[2]]))
+    rewrite(folder, rechained([*lines[:3], edited(lines[3], decision="allow"), lines[4]]))
     shutil.rmtree(folder / "checkpoints")
     assert audit(workspace, "checkpoint").exit_code == 0, "whoever has the key can sign the forgery"
     assert audit(workspace, "verify").exit_code == 0, "and nothing in the workspace shows it"
 
     ran = witness(workspace, state)
     assert ran.exit_code == 40
-    assert "line 2: from event 2 on this is not the log that was countersigned (split_view)" in ran.err
+    assert "line 4: from event 4 on this is not the log that was countersigned (split_view)" in ran.err
     assert ran.out == "", "nothing is countersigned"
-    for carried in (state, state / "000000000002.txt"):
+    for carried in (state, state / "000000000004.txt"):
         verified = audit(workspace, "verify", "--witness", carried)
         assert verified.exit_code == 40
-        assert "line 2: " in verified.out
-    assert audit(workspace, "witness", "--add", state / "000000000002.txt").exit_code == 40
+        assert "line 4: " in verified.out
+    assert audit(workspace, "witness", "--add", state / "000000000004.txt").exit_code == 40
 
 
 def test_an_auditor_needs_the_log_s_keys_first_and_a_checkpoint_to_sign(
-    fresh_workspace: Workspace, tmp_path: Path
+    empty_workspace: Workspace, tmp_path: Path
 ) -> None:
-    AuditLog(fresh_workspace.zone("audit"), ticking(EVENING), "p-1", "pipeline").record(
+    AuditLog(empty_workspace.zone("audit"), ticking(EVENING), "p-1", "pipeline").record(
         "landing.write", "d1", purpose="nightly"
     )
-    unpinned = witness(fresh_workspace, tmp_path / "state")
+    unpinned = witness(empty_workspace, tmp_path / "state")
     assert unpinned.exit_code == 2
     assert "needs the public keys of the log" in unpinned.error
-    missing = witness(fresh_workspace, tmp_path / "state", "--log-keys", tmp_path / "nowhere")
+    missing = witness(empty_workspace, tmp_path / "state", "--log-keys", tmp_path / "nowhere")
     assert missing.exit_code == 34
-    unsigned = witness(fresh_workspace, tmp_path / "state", *log_keys(fresh_workspace))
+    unsigned = witness(empty_workspace, tmp_path / "state", *log_keys(empty_workspace))
     assert unsigned.exit_code == 2
     assert "no checkpoint to countersign" in unsigned.said
 

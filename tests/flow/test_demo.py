@@ -101,6 +101,23 @@ def test_the_planted_infections_are_shown_even_behind_many_others() -> None:
     assert demo.findings_shown(many, TRUTH) == many[: demo.SHOWN]
 
 
+def test_what_is_not_shown_is_said_to_be_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All findings are in the table; the page writes out those of the latest periods only."""
+    many = [finding(provider=f"Z{n:02d}") for n in range(10, 10 + demo.SHOWN + 6)]
+    answers = {"alert": many, "late_provider": [], "delivery": [{"rows": 0}]}
+    monkeypatch.setattr(
+        demo,
+        "said",
+        lambda _workspace, sql: next(answers[table] for table in answers if f"FROM {table}" in sql),
+    )
+    demo.tell(tmp_path, 1.0, {"planted": [{**TRUTH["planted"][0], "says": "more infections"}]})
+    told = capsys.readouterr().out
+    assert "and 6 more rows in the table alert" in told
+    assert "in the report" not in told
+
+
 def test_a_sum_that_signalled_often_is_shown_once_with_its_latest_signal() -> None:
     signals = [finding(level="cusum signal", period=f"2023-{month:02d}") for month in (12, 8, 4)]
     assert demo.findings_shown(signals, TRUTH) == signals[:1]

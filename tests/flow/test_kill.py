@@ -42,7 +42,11 @@ def test_an_undisturbed_run_leaves_nothing_that_no_row_stands_for(
 
 
 # Work of people, and how the names of its own commit points begin.
-STEP_BY_STEP = {"office": ("register.", "reseal."), "review": ("review.", "reprocess."), "retention": ("retention.",)}
+STEP_BY_STEP = {
+    "office": ("register.", "reseal."),
+    "review": ("review.", "reprocess."),
+    "retention": ("retention.",),
+}
 
 
 def of_a_night() -> list[str]:

@@ -18,6 +18,7 @@ import duckdb
 import pytest
 
 from infra import publish
+from infra.computation import ON_DEATHS_AFTER_DISCHARGE, REGISTER_ENDS
 from infra.lake import CommittedDelivery, committed_deliveries, reading
 from infra.workspace import Workspace
 from tests.support.workspaces import Extracts, copy_workspace, drop, keyring, night
@@ -129,6 +130,15 @@ def test_the_death_rate_differs_from_what_happened_only_where_nobody_could_know(
     for cell, (deaths, spells) in published.items():
         assert spells == happened[cell][1]
         assert deaths <= happened[cell][0] if cell[0] == told.late[0] else deaths == happened[cell][0]
+
+
+def test_what_these_data_cannot_tell_stands_in_the_definitions(told: Told) -> None:
+    """The snapshot of the deaths is of a day less than thirty days after the last discharges."""
+    words = dict(told.ask("SELECT indicator, what_it_is_not FROM indicator"))
+    late = {name for name, text in words.items() if REGISTER_ENDS in text}
+    assert late == set(ON_DEATHS_AFTER_DISCHARGE)
+    broken = sum(text.count("Not so in these data: ") for text in words.values())
+    assert told.manifest["stages"]["broken_warnings"] == broken
 
 
 def test_there_are_as_many_spells_as_there_were(told: Told) -> None:

@@ -372,7 +372,9 @@ def test_a_name_that_holds_lines_json_and_control_characters_stays_one_escaped_l
     note.write_text(countersigned(empty_workspace, tmp_path / "state"))
     before = len(lines_of(folder))
     monkeypatch.setenv("WARDWATCH_PERSON", FORGERY)
-    assert wardwatch(empty_workspace.root, "audit", "witness", "--add", note).exit_code == 0
+    refused = wardwatch(empty_workspace.root, "audit", "witness", "--add", note)
+    assert refused.exit_code == 20, "nobody of that name is in the register"
+    monkeypatch.delenv("WARDWATCH_PERSON")
     (line,) = lines_of(folder)[before:]
     assert json.loads(line)["person"] == FORGERY
     assert kinds(verify(folder, None)) == []

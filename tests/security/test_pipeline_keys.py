@@ -23,6 +23,7 @@ import pytest
 from infra import encrypted_parquet, linkage
 from infra.keyring import PublicKeys, read_key_file
 from infra.landing import CONTENT, GUARDIAN_SHARE, PIPELINE_KEY, SIRO_SHARE, Landing
+from infra.landing_share import open_share
 from infra.officers import IDENTITY_FILE, OFFICE, SHARE_ROLES, Officers, ShareRole, load_identity
 from infra.sealing import SecretText, decrypting_reader, public_of, unseal
 from infra.shares import join
@@ -238,8 +239,9 @@ def test_after_the_landing_window_only_the_two_officers_together_read_a_delivery
     ]
     assert not [identity for identity in everybody if opens(sealed, identity)]
 
+    recipient = landing(workspace).receipt(delivery).landing_recipient
     shares = [
-        unseal((folder / name).read_bytes(), officer(workspace, role))
+        open_share((folder / name).read_bytes(), officer(workspace, role), delivery, role, recipient)
         for name, role in zip((GUARDIAN_SHARE, SIRO_SHARE), SHARE_ROLES, strict=True)
     ]
     for share in shares:

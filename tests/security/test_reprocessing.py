@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -12,11 +13,15 @@ from flows.backfill import Request, run_backfill
 from infra import commit_points
 from infra.keyring import Keyring
 from infra.landing import GUARDIAN_SHARE, PIPELINE_KEY, SIRO_SHARE, Landing
+from infra.landing_share import open_share, write_share
 from infra.officers import Officers
 from infra.reprocessing.approval import released_shares
+from infra.retention.documents import DeliveryEvidence, LakeEvidence
+from infra.retention.in_use import refuse_open_request
+from infra.retention.shredding import shred_keys
 from infra.review.approval import hand_in
 from infra.review.case import LEDGER, REVIEW_KEY
-from infra.sealing import unseal
+from infra.sealing import new_identity, seal, unseal
 from infra.shares import join
 from schemas.errors import (
     CannotOpen,
@@ -28,7 +33,7 @@ from schemas.errors import (
 )
 from tests.support.convergence import lake_content
 from tests.support.reprocessing import Office, fresh_office
-from tests.support.reviews import identity, person_of, without_indicators
+from tests.support.reviews import SIDE_OF, identity, person_of, without_indicators
 
 
 @pytest.fixture
@@ -180,18 +185,85 @@ def test_an_approval_carries_the_deliveries_of_its_request_and_no_others(office:
 
 
 def test_an_exchanged_share_gives_no_key(office: Office) -> None:
-    """The SIRO's file holds something else, sealed to the right person: the joined key is not the receipt's."""
-    from infra.sealing import seal
-
-    folder = office.workspace.zone("landing") / office.delivery
-    recipients = Officers.of(office.register, office.now).recipients("siro")
-    length = len(unseal((folder / SIRO_SHARE).read_bytes(), identity(office.workspace, "siro")))
-    (folder / SIRO_SHARE).write_bytes(seal(b"\x01" * length, recipients))
+    """The SIRO's file holds another half, sealed to the right person: the joined key is not the receipt's."""
+    exchange(office, lambda recipient: write_share(office.delivery, "siro", recipient, b"\x01" * 74))
     request = office.ask()
     office.approve(request)
     with pytest.raises(IntegrityError):
         office.run(request)
     assert office.events("reprocess.open")[-1].decision == "fail"
+
+
+def exchange(office: Office, content: Callable[[str], bytes]) -> None:
+    """Put something else, sealed to the SIRO, under the name of the SIRO's share. ``content``: of the delivery's own
+    public key."""
+    folder = office.workspace.zone("landing") / office.delivery
+    recipients = Officers.of(office.register, office.now).recipients("siro")
+    recipient = landing(office, office.keyring).receipt(office.delivery).landing_recipient
+    (folder / SIRO_SHARE).write_bytes(seal(content(recipient), recipients))
+
+
+def test_an_officer_passes_on_nothing_but_the_share_of_the_delivery_that_is_asked_for(office: Office) -> None:
+    """Whatever lies under the name of a share, the officer's own tool would open it and seal it to the request's key:
+    the shares of a vault, or of another delivery."""
+    request = office.ask()
+    (vault,) = office.workspace.zone("vault").glob(f"{office.delivery}*/shares-siro.age")
+    for other in (
+        lambda _: unseal(vault.read_bytes(), identity(office.workspace, "siro")),
+        lambda recipient: write_share("civil_deaths-snapshot-0123456789ab", "siro", recipient, b"\x01" * 74),
+        lambda recipient: write_share(office.delivery, "guardian", recipient, b"\x01" * 74),
+        lambda _: b"\x01" * 74,
+    ):
+        exchange(office, other)
+        with pytest.raises(IntegrityError):
+            office.sign(request, "siro")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"retain_until": "2099-12-31"},
+        {"received_at": "2020-01-01T00:00:00Z"},
+        {"dataset": "hes_op"},
+        {"content_sha256": "0" * 64},
+    ],
+    ids=str,
+)
+def test_what_an_officer_reads_about_a_delivery_is_what_its_receipt_says(
+    office: Office, change: dict[str, str]
+) -> None:
+    """Even a request that the pipeline's own stolen key vouches for."""
+    request = office.rewritten(office.ask(), change)
+    with pytest.raises(IntegrityError):
+        office.sign(request, "siro")
+
+
+def test_the_requester_alone_cannot_say_to_which_key_the_shares_are_sealed(office: Office) -> None:
+    _, own = new_identity()
+    request = office.rewritten(office.ask(), {}, vouched=False, review_recipient=own)
+    with pytest.raises(NotPermitted) as caught:
+        office.sign(request, "siro")
+    assert caught.value.reason_code == "not_vouched"
+
+
+def test_a_delivery_is_not_destroyed_while_it_may_be_opened_and_its_keys_go_with_it(office: Office) -> None:
+    request = office.ask()
+    rules = office.rules
+    with pytest.raises(NotPermitted) as caught:
+        refuse_open_request(office.workspace, rules.register, office.delivery, office.now)
+    assert caught.value.reason_code == "open_case"
+    refuse_open_request(office.workspace, rules.register, "civil_deaths-snapshot-0123456789ab", office.now)
+    evidence = DeliveryEvidence(
+        delivery_id=office.delivery,
+        content_sha256="0" * 64,
+        landing=None,
+        vault=(),
+        linkage_sha256=None,
+        lake=LakeEvidence(tables=(), files={}),
+        cases=(),
+    )
+    shred_keys(office.workspace, evidence)
+    assert not (office.case(request).folder / REVIEW_KEY).exists()
 
 
 def test_a_delivery_that_is_open_unknown_or_past_its_retention_is_not_asked_for(office: Office) -> None:
@@ -249,10 +321,17 @@ def test_a_run_killed_after_the_approvals_were_used_has_changed_nothing_and_need
 def test_joined_shares_are_the_key_of_the_receipt(office: Office) -> None:
     """What the two officers hold is worth something: without Wardwatch, their two files give the key."""
     folder = office.workspace.zone("landing") / office.delivery
+    recipient = landing(office, office.keyring).receipt(office.delivery).landing_recipient
     shares = [
-        unseal((folder / name).read_bytes(), identity(office.workspace, role))
+        open_share(
+            (folder / name).read_bytes(),
+            identity(office.workspace, role),
+            office.delivery,
+            SIDE_OF[role],
+            recipient,
+        )
         for role, name in (("caldicott_guardian", GUARDIAN_SHARE), ("siro", SIRO_SHARE))
     ]
-    key = join(*shares).decode()
+    key = bytes(join(*shares)).decode()
     sealed = (folder / "content.age").read_bytes()
     assert b"EPIKEY" in unseal(sealed, key)[:4096]

@@ -233,7 +233,7 @@ def test_when_a_case_has_ended_nothing_is_kept_of_its_records(desk: Desk, end: s
 
 def test_of_a_case_that_expired_nothing_is_kept_although_nobody_issues_anything(desk: Desk) -> None:
     for days, names in ((13, [REVIEW_KEY, KEPT_COHORT]), (14, [])):
-        issue.tidy(desk.workspace, desk.later(days=days).now)
+        issue.tidy(desk.workspace, desk.rules.signers, desk.audit(), desk.later(days=days).now)
         assert left(desk, desk.asked) == names, f"after {days} days"
 
 

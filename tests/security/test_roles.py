@@ -5,6 +5,7 @@ Each test is an attack of the governance paper; its result is the one that the p
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from infra import commit_points
 from infra.audit import read as read_audit
 from infra.files import make_folder, write_atomic
 from infra.keyring import Keyring, PublicKeys
+from infra.landing_share import write_share
 from infra.officers import (
     IDENTITY_FILE,
     OFFICE,
@@ -27,6 +29,7 @@ from infra.officers import (
     refuse_private_keys,
 )
 from infra.provisioning import create_demo_hospital
+from infra.receipts import Digest, Receipt, fingerprint, sign_document
 from infra.register import Register
 from infra.register_entries import FIRST_PREV, SignedEntry, key_name, make_entry, text_of
 from infra.register_resealed import files_now
@@ -277,6 +280,7 @@ SHARE: ShareRole = "guardian"
 def delivered(empty_workspace: Workspace) -> Workspace:
     """A workspace with one delivery in the vault and its share in the landing zone."""
     officers = Officers.load(empty_workspace.zone("keys"))
+    manifest_key = Keyring.open(empty_workspace.zone("keys")).manifest_signing_key
     with VaultWriter(
         empty_workspace.zone("vault"),
         delivery_id=DELIVERY,
@@ -284,14 +288,46 @@ def delivered(empty_workspace: Workspace) -> Workspace:
         contract_id="hes_apc_2021",
         generation=1,
         officers=officers,
-        signing_key=Keyring.open(empty_workspace.zone("keys")).manifest_signing_key,
+        signing_key=manifest_key,
     ) as writer:
         columns = {"record_key": ["k1"], "issuer": ["RXX"], "local_patient_identifier": ["A1"]}
         writer.add(pl.DataFrame(columns))
         writer.finish()
     landed = make_folder(empty_workspace.zone("landing") / DELIVERY)
-    write_atomic(landed / "share.guardian.age", seal(b"half of a key", officers.recipients("guardian")))
+    receipt = receipt_of(DELIVERY)
+    write_atomic(landed / "receipt.json", sign_document(receipt, manifest_key))
+    share = write_share(DELIVERY, SHARE, receipt.landing_recipient, b"half of a key")
+    write_atomic(landed / "share.guardian.age", seal(share, officers.recipients("guardian")))
     return empty_workspace
+
+
+def receipt_of(delivery: str) -> Receipt:
+    """The receipt of a delivery whose content does not matter."""
+    nothing = Digest(sha256=hashlib.sha256(b"").hexdigest(), bytes=0)
+    _, public = new_identity()
+    return Receipt(
+        delivery_id=delivery,
+        dataset="hes_apc",
+        period="202199",
+        snapshot_date=None,
+        sender=None,
+        agreement="DEMO-AGREEMENT",
+        name="NIC000000_HES_APC_202199.txt",
+        content=nothing,
+        received=nothing,
+        member=1,
+        members=1,
+        sealed=nothing,
+        sealed_head=nothing.sha256,
+        landing_recipient=public,
+        landing_fingerprint=fingerprint(public),
+        received_at="2026-11-19T22:00:00Z",
+        retain_until="2027-11-19",
+        expected_records=None,
+        replaces=None,
+        reason=None,
+        tool_version="0",
+    )
 
 
 def zones(workspace: Workspace) -> Zones:
@@ -347,6 +383,22 @@ def test_at_a_change_of_office_the_shares_open_for_the_successor_and_no_longer_f
     listed, records = files_now(folder, manifest, zones(delivered).signers)
     there = {path.relative_to(folder).as_posix() for path in tree(folder)}
     assert there == {"manifest.json", *listed, *records}, "nothing is left that no signed list vouches for"
+
+
+def test_a_file_that_is_no_share_of_the_delivery_is_not_sealed_anew(delivered: Workspace) -> None:
+    """Whatever lies under the name of a share would otherwise be opened by its holder and sealed to the successor."""
+    landed = delivered.zone("landing") / DELIVERY / "share.guardian.age"
+    recipients = Officers.load(delivered.zone("keys")).recipients("guardian")
+    receipt = receipt_of(DELIVERY)
+    for other in (
+        b"half of a key",
+        write_share("hes_apc-202199-ba9876543210", SHARE, receipt.landing_recipient, b"half of a key"),
+        write_share(DELIVERY, "siro", receipt.landing_recipient, b"half of a key"),
+    ):
+        landed.write_bytes(seal(other, recipients))
+        before = files_of_shares(delivered)
+        assert resealing(delivered, "caldicott_guardian").exit_code == 40
+        assert files_of_shares(delivered) == before
 
 
 class Killed(BaseException):

@@ -27,7 +27,7 @@ from infra.synthetic.canaries import (
 
 LEFT_OUT = {"inbox"}
 SHAPES: dict[str, re.Pattern[bytes]] = {
-    "NHS number": re.compile(rb"(?<![0-9])%s[0-9]{7}(?![0-9])" % NHS_NUMBER_PREFIX.encode()),
+    "NHS number": re.compile(rb"(?<![0-9])(?<![0-9]\.)%s[0-9]{7}(?![0-9])" % NHS_NUMBER_PREFIX.encode()),
     "local patient identifier": re.compile(rb"%s[0-9A-Z]{6}" % LOCAL_PATIENT_PREFIX.encode()),
     "person id": re.compile(
         rb"(?:%s|%s)[0-9A-F]{28}" % (OLD_PERSON_PREFIX.encode(), NEW_PERSON_PREFIX.encode())
@@ -50,7 +50,9 @@ def kinds_in(content: bytes) -> set[str]:
 def workspaces_in(folder: Path) -> Iterator[Path]:
     """The workspaces in ``folder`` or right below it, or below that."""
     for depth in ("", "*/", "*/*/"):
-        yield from (path.parent for path in folder.glob(f"{depth}settings.yaml") if (path.parent / "audit").is_dir())
+        yield from (
+            path.parent for path in folder.glob(f"{depth}settings.yaml") if (path.parent / "audit").is_dir()
+        )
 
 
 def leaks(folder: Path, since: float) -> list[str]:
@@ -86,5 +88,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             report.outcome = "failed"
             report.longrepr = "something identifiable was said: " + "; ".join(sorted(found))
     return report
-
-

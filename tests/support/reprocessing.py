@@ -19,7 +19,8 @@ from infra.reprocessing.case import ReprocessingCase
 from infra.reprocessing.documents import REPROCESSING, ReprocessingRequest
 from infra.reprocessing.request import Reasons, make_request
 from infra.review.approval import hand_in, refuse, withdraw
-from infra.review.documents import Approval, Signed
+from infra.review.documents import Approval, Signed, vouch
+from infra.review.documents import sign as sign_document
 from infra.review.permission import Rules, rules_of
 from infra.workspace import Workspace
 from tests.support import reviews, workspaces
@@ -106,6 +107,25 @@ class Office:
             audit=self.audit(role),
             now=self.now,
         )
+
+    def rewritten(
+        self,
+        request: Signed[ReprocessingRequest],
+        delivery: dict[str, str],
+        *,
+        vouched: bool = True,
+        **changes: Any,
+    ) -> Signed[ReprocessingRequest]:
+        """The request with ``changes``, and changes of its one ``delivery``, signed again by the requester: what
+        somebody with the requester's key, the folder and, if ``vouched``, the pipeline's keyring could do."""
+        said = request.document.model_dump()
+        said["deliveries"] = [{**said["deliveries"][0], **delivery}]
+        document = ReprocessingRequest.model_validate({**said, **changes})
+        if vouched:
+            document = vouch(document, self.keyring.manifest_signing_key)
+        signed = sign_document(document, signing_key(self.workspace, "data_engineer"))
+        (self.case(request).folder / "request.json").write_bytes(signed.content)
+        return signed
 
     def sign(self, request: Signed[ReprocessingRequest], role: str) -> Signed[Approval]:
         return approve(

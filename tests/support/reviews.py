@@ -24,7 +24,7 @@ from infra.register import Register, add_entry
 from infra.register_entries import key_name
 from infra.review import approval, break_glass, receipt
 from infra.review.case import ZONE, Case
-from infra.review.documents import Approval, IssueRecord, Receipt, Request, Signed
+from infra.review.documents import Approval, IssueRecord, Receipt, Request, Signed, vouch
 from infra.review.documents import sign as sign_document
 from infra.review.hospital_list import OpenedList
 from infra.review.issue import issue
@@ -196,11 +196,18 @@ class Desk:
         return Case(self.workspace.zone(ZONE), made[0].case).request()
 
     def rewritten(
-        self, request: Signed[Request], *, role: str = "intelligence_analyst", **changes: Any
+        self,
+        request: Signed[Request],
+        *,
+        role: str = "intelligence_analyst",
+        vouched: bool = True,
+        **changes: Any,
     ) -> Signed[Request]:
         """The request with ``changes``, signed again by the requester and put in its place: what somebody with the
-        requester's key and the folder could do."""
+        requester's key, the folder and, unless ``vouched`` is False, the pipeline's keyring could do."""
         document = Request.model_validate({**request.document.model_dump(), **changes})
+        if vouched:
+            document = vouch(document, self.keyring.manifest_signing_key)
         signed = sign_document(document, signing_key(self.workspace, "intelligence_analyst"))
         (self.case(request).folder / "request.json").write_bytes(signed.content)
         return signed

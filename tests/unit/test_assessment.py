@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import polars as pl
 import pytest
 
@@ -123,12 +125,38 @@ def test_very_few_events_never_raise_an_alert() -> None:
     assert assess(values(rows))["alert"].drop_nulls().to_list() == []
 
 
+def test_on_the_high_side_the_events_seen_have_to_be_five_and_on_the_low_side_those_expected() -> None:
+    peers = [(f"RX{i}", 100 + i % 3, 1000, 100.0) for i in range(12)]
+    found = assess(values([*peers, ("RXF", 4, 50, 0.2), ("RXV", 1, 500, 20.0)], direction="neutral"))
+    alert = dict(zip(found["provider"], found["alert"], strict=True))
+    assert (alert["RXF"], alert["RXV"]) == (None, "alarm")
+
+
+def test_a_sentence_names_the_limits_and_not_a_number_of_standard_deviations() -> None:
+    """A value at 1.97 is beyond the 95 % limits and not more than two standard deviations away."""
+    peers = [(f"RX{i}", 100, 1000, 100.0) for i in range(12)]
+    row = alerts(assess(values([*peers, ("RXA", 122, 1000, 100.0)]))).row(0, named=True)
+    assert 1.96 < row["z"] < 2
+    assert "beyond the 95 % limits on the high side; a variation" in row["sentence"]
+
+
+def test_an_indicator_that_has_no_interval_gets_none() -> None:
+    """Codes per spell are no Poisson counts, and the number of charts with an alert is no sample."""
+    for measure in ("rate", "count", "proportion"):
+        usual = assess(values(PROPORTIONS, measure=measure, interval_method="byar"))
+        without = assess(values(PROPORTIONS, measure=measure, interval_method="none"))
+        limits = ["lower_95", "upper_95", "lower_998", "upper_998"]
+        assert usual.select(limits).null_count().sum_horizontal()[0] == 0
+        assert without.select(limits).null_count().sum_horizontal()[0] == 4 * len(PROPORTIONS)
+        assert without.drop(*limits, "interval_method").equals(usual.drop(*limits, "interval_method"))
+
+
 def test_an_alert_is_one_plain_sentence_and_no_verdict() -> None:
     found = alerts(assess(values(PROPORTIONS)), {"caesarean": "Caesarean births"})
     assert found.height == 1
     assert found["sentence"][0] == (
         "Caesarean births, 2019/20: provider RX7 has 32.0 % against 21.5 % for all providers, "
-        "more than three standard deviations above; a variation to be asked about."
+        "beyond the 99.8 % limits on the high side; a variation to be asked about."
     )
     for word in ("fail", "poor", "unsafe", "bad", "worst", "outlier"):
         assert word not in found["sentence"][0].lower()
@@ -187,7 +215,11 @@ def test_a_value_beyond_its_limits_that_is_not_flagged_says_why() -> None:
     assert found["note"] == "beyond the limits on the side that asks no question"
     few = [(f"RX{i}", 20, 1000, None) for i in range(6)] + [("RXF", 4, 10, None)]
     found = assessments(assess(values(few))).filter(provider="RXF").row(0, named=True)
-    assert found["note"] == "beyond the limits with fewer than 5 events"
+    assert found["note"] == "beyond the limits with fewer than 5 events seen"
+    few = [(f"RX{i}", 300, 1000, None) for i in range(12)] + [("RXF", 0, 15, None)]
+    found = assessments(assess(values(few, direction="neutral"))).filter(provider="RXF").row(0, named=True)
+    assert (found["level"], found["side"]) == ("as expected", "below")
+    assert found["note"] == "beyond the limits with fewer than 5 events expected"
 
 
 def test_a_provider_that_stays_beyond_its_limits_is_said_to() -> None:
@@ -197,7 +229,7 @@ def test_a_provider_that_stays_beyond_its_limits_is_said_to() -> None:
     row = alerts(assess(pl.concat(years))).filter(period="2019/20").row(0, named=True)
     assert (row["beyond_since"], row["periods_in_run"]) == ("2017/18", 3)
     assert (row["periods_beyond"], row["periods_assessed"]) == (3, 3)
-    assert "three standard deviations above, for 3 periods in a row now; a variation" in row["sentence"]
+    assert "99.8 % limits on the high side, for 3 periods in a row now; a variation" in row["sentence"]
 
 
 def points(**more: object) -> pl.DataFrame:
@@ -344,3 +376,18 @@ def test_what_is_context_raises_no_question_on_either_side() -> None:
         for direction in ("neutral", "context")
     }
     assert asked == {"neutral": 1, "context": 0}
+
+
+def test_an_alert_says_for_how_long_under_the_code_before_a_merger_too() -> None:
+    years = [
+        values(PROPORTIONS).with_columns(
+            pl.col("provider").replace({"RX7": code}), period=pl.lit(f"{year}-{year % 100 + 1}")
+        )
+        for year, code in ((2017, "ROLD"), (2018, "ROLD"), (2019, "RNEW"))
+    ]
+    steps = pl.DataFrame({"predecessor": ["ROLD"], "successor": ["RNEW"], "since": [date(2019, 4, 1)]})
+    found = (
+        assessments(assess(pl.concat(years)), successions=steps).filter(provider="RNEW").row(0, named=True)
+    )
+    assert (found["beyond_since"], found["periods_in_run"]) == ("2017-18", 3)
+    assert "for 3 periods in a row now" in found["sentence"]

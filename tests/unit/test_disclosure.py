@@ -120,10 +120,15 @@ def indicators(
     )
 
 
-def table(rows: list[tuple], indicator: str = "deaths", period: str = "2019/20") -> pl.DataFrame:  # type: ignore[type-arg]
+def table(
+    rows: list[tuple],  # type: ignore[type-arg]
+    indicator: str = "deaths",
+    period: str = "2019/20",
+    version: str = "v1",
+) -> pl.DataFrame:
     """Rows of provider, stratum, numerator, denominator and, if there is one, expected."""
     return pl.DataFrame(
-        [(indicator, "v1", period, *row, *([None] * (5 - len(row)))) for row in rows],
+        [(indicator, version, period, *row, *([None] * (5 - len(row)))) for row in rows],
         schema={
             **{name: pl.String for name in ROW},
             "numerator": pl.Float64,
@@ -277,10 +282,70 @@ def test_a_number_that_moved_a_little_since_an_earlier_release_is_hidden() -> No
     before = table([("RXA", "all", 42, 1000), ("RXB", "all", 42, 1000), ("RXC", "all", 42, 1000)])
     now = table([("RXA", "all", 43, 1000), ("RXB", "all", 60, 1100), ("RXC", "all", 42, 1000)])
     moved = changed_little(now, before, POLICY)
-    assert moved.rows() == [("deaths", "v1", "2019/20", "RXA", "all")]
+    assert moved.rows() == [("deaths", "v1", "2019/20", "RXA", "all", False)]
     found = protect(now, indicators(), POLICY, moved)
     assert found["numerator"].to_list() == [None, 60, 40], "40 and then 45 would show that 42 became 43"
-    assert not set(moved.columns) - set(ROW)
+    assert found["denominator"].to_list() == [1000, 1100, 1000], (
+        "where nothing moved there is nothing to hide"
+    )
+    assert set(moved.columns) == {*ROW, "denominator_moved"}, "it names rows and shows no number"
+
+
+def test_a_denominator_that_moved_a_little_since_an_earlier_release_is_hidden() -> None:
+    before = table([("RXA", "all", 100, 1002), ("RXB", "all", 100, 1002), ("RXC", "all", 100, 1002)])
+    now = table([("RXA", "all", 100, 1003), ("RXB", "all", 140, 1003), ("RXC", "all", 100, 1022)])
+    moved = changed_little(now, before, POLICY)
+    assert moved.select("provider", "denominator_moved").rows() == [("RXA", True), ("RXB", True)]
+    found = protect(now, indicators(), POLICY, moved).select("numerator", "denominator", "state").rows()
+    assert found == [
+        (None, None, "suppressed"),  # 1000 and then 1005 would show that one person was added
+        (None, None, "suppressed"),
+        (100, 1020, "shown"),
+    ]
+
+
+def test_a_group_whose_denominator_moved_a_little_takes_the_groups_beside_it_with_it() -> None:
+    """The total less what is shown of the others would be the group; where the total moved, it is hidden too."""
+    groups = {"g: a": 500, "g: b": 300, "g: c": 200}
+
+    def rows(**added: int) -> pl.DataFrame:
+        each = {f"g: {name}": groups[f"g: {name}"] + more for name, more in added.items()}
+        return table([("RXA", stratum, 50, n) for stratum, n in {"all": sum(each.values()), **each}.items()])
+
+    def shown(now: pl.DataFrame) -> list[float | None]:
+        changed = changed_little(now, rows(a=0, b=0, c=0), POLICY)
+        return protect(now, indicators(), POLICY, changed)["denominator"].to_list()
+
+    assert shown(rows(a=3, b=0, c=0)) == [None] * 4
+    assert shown(rows(a=30, b=40, c=0)) == [1070, 530, 340, 200]
+    assert shown(rows(a=3, b=40, c=0)) == [1045, None, None, None]
+
+
+@pytest.mark.parametrize(("numerator", "denominator"), [(101, 1000), (100, 1003), (103, 1003)])
+def test_a_new_version_of_an_indicator_is_held_against_the_released_one(
+    numerator: int, denominator: int
+) -> None:
+    """Versions count the same people: v1 beside v2 shows the few whom they count differently."""
+    before = table([("RXA", "all", 100, 1000), ("RXB", "all", 100, 1000)])
+    now = table([("RXA", "all", numerator, denominator), ("RXB", "all", 300, 2000)], version="v2")
+    moved = changed_little(now, before, POLICY)
+    assert moved.select(ROW).rows() == [("deaths", "v2", "2019/20", "RXA", "all")]
+    declared = indicators().with_columns(version=pl.lit("v2"))
+    hidden, shown = protect(now, declared, POLICY, moved).select("numerator", "denominator").rows()
+    assert hidden == (None, 1000 if denominator == 1000 else None)
+    assert shown == (300, 2000)
+
+
+def test_a_row_that_moved_since_any_of_several_releases_is_hidden_once() -> None:
+    now = table([("RXA", "all", 100, 1003)])
+    since = [
+        changed_little(now, table([row]), POLICY)
+        for row in (("RXA", "all", 99, 1003), ("RXA", "all", 100, 1000))
+    ]
+    assert [found["denominator_moved"].to_list() for found in since] == [[False], [True]]
+    for order in (since, since[::-1]):
+        found = protect(now, indicators(), POLICY, pl.concat(order))
+        assert found.select("numerator", "denominator").rows() == [(None, None)]
 
 
 def test_an_indicator_nobody_declared_is_not_released() -> None:
@@ -455,3 +520,36 @@ def test_what_others_report_does_not_help_two_releases_of_the_same_table() -> No
         first = protect(old, indicators(), POLICY)["numerator"].item()
         second = protect(new, indicators(), POLICY, changed_little(new, old, POLICY))["numerator"].item()
         assert (first, second) == (shown_count(before, HES), None)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_two_releases_never_tell_by_how_few_a_number_moved(version: str) -> None:
+    """Every change of a denominator by up to a dozen around where rounding turns, beside some of the numerator.
+
+    The reader even knows the numerators of both, say that nobody died in between.
+    """
+    moves = range(-12, 13)
+    tables = [(d, dn, dd) for d in range(998, 1003) for dn in (0, 1, 8, 20) for dd in moves]
+    names = [f"P{i:03}" for i in range(len(tables))]
+    old = table([(name, "all", 100, d) for name, (d, _, _) in zip(names, tables, strict=True)])
+    new = table(
+        [(name, "all", 100 + dn, d + dd) for name, (d, dn, dd) in zip(names, tables, strict=True)],
+        version=version,
+    )
+    declared = indicators().with_columns(version=pl.lit(version))
+    first = protect(old, indicators(), POLICY)
+    second = protect(new, declared, POLICY, changed_little(new, old, POLICY))
+    public = [frame.select("numerator", "denominator").rows() for frame in (first, second)]
+    classes: dict[object, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    for (d, dn, dd), before, after in zip(tables, *public, strict=True):
+        assert after[1] is None or not 0 < abs(dd) <= 7, f"{d} and then {d + dd} show as {before} and {after}"
+        changes, denominators = classes[dn, before, after]
+        changes.add(dd)
+        denominators.add(d + dd)
+    judged = 0
+    for shown, (changes, denominators) in classes.items():
+        if any(0 < abs(change) <= 7 for change in changes):
+            judged += 1
+            assert len(changes) >= LEAST_CANDIDATES, f"{shown} leaves changes by {sorted(changes)} only"
+            assert len(denominators) >= LEAST_CANDIDATES, f"{shown} leaves {sorted(denominators)} only"
+    assert judged > 3, "the attack must have had something to attack"

@@ -227,13 +227,23 @@ def test_tenths_are_cut_by_average_rank_as_the_official_trimming_does() -> None:
 
 
 def test_a_hospital_with_nothing_observed_gets_limits_and_a_ratio_of_zero() -> None:
-    funnel = standardised_ratio([0, 10, 12, 9], [8.5, 10, 11, 9.5])
+    funnel = standardised_ratio([0, *range(90, 100)], [8.5, *[95] * 10])
     assert funnel.rows["value"][0] == 0
     assert funnel.rows["z"][0] == pytest.approx(math.sqrt(8.5) * math.log(0.5 / 8.5)), (
         "half an event stands in"
     )
     assert funnel.rows["band"][0] == 3
     assert math.isfinite(funnel.tau2)
+
+
+def test_none_seen_where_hardly_one_was_expected_is_as_expected() -> None:
+    """Every limit on a log scale lies above 0, however little was expected."""
+    rows = standardised_ratio([0, 0, 0, 10, 12, 9], [0.05, 0.4, 1.5, 10, 11, 9.5]).rows
+    assert rows["value"].to_list()[:3] == [0, 0, 0]
+    assert (rows["value"] < rows["od_lower_95"]).to_list()[:3] == [True] * 3
+    assert rows["band"].to_list()[:3] == [2, 2, 2]
+    assert rows["z"].to_list()[:2] == [0, 0], "half an event would be more than was expected"
+    assert ratio_of_counts([0, 40, 45, 50], [1, 40, 45, 50]).rows["band"][0] == 2
 
 
 def test_one_hospital_has_limits_of_chance_alone() -> None:

@@ -22,6 +22,7 @@ from infra.containers import Control
 from infra.inbox import recognise
 from infra.keyring import Keyring
 from infra.landing import Decision, Landing
+from infra.landing_share import read_share
 from infra.officers import OFFICE, Officers, create_demo_officers
 from infra.receipts import Receipt, fingerprint, load_receipt, load_refusal, safe_name
 from infra.sealing import public_of, seal, unseal
@@ -176,7 +177,8 @@ def test_the_two_officers_together_have_the_key_and_neither_has_it_alone(
         sealed = (folder / f"share.{share}.age").read_bytes()
         opened = {bytes(unseal(sealed, private_key(holder))) for holder in holders}
         assert len(opened) == 1, "officer and deputy hold the same share"
-        shares[share] = opened.pop()
+        said = opened.pop()
+        shares[share] = read_share(said, receipt.delivery_id, share, receipt.landing_recipient)
         for identity in (*map(private_key, strangers), *zone.keyring.landing_recovery_identities):
             with pytest.raises(CannotOpen):
                 unseal(sealed, identity)
@@ -184,6 +186,8 @@ def test_the_two_officers_together_have_the_key_and_neither_has_it_alone(
     assert public_of(secret) == receipt.landing_recipient
     assert bytes(unseal((folder / "content.age").read_bytes(), secret)) == TEXT
     assert b"AGE-SECRET-KEY" not in shares["guardian"] + shares["siro"]
+    with pytest.raises(IntegrityError):
+        read_share(said, receipt.delivery_id, "guardian", receipt.landing_recipient)
 
 
 def test_only_the_owner_can_read_and_no_plaintext_or_key_lies_there(zone: Landing) -> None:

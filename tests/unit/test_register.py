@@ -469,7 +469,7 @@ def test_a_hospital_s_new_key_takes_the_place_of_the_old_and_a_revoked_one_is_re
 def keys_folder(book: Book, tmp_path: Path) -> Path:
     folder = tmp_path / "keys"
     book.staff("p-analyst", "intelligence_analyst")
-    found(folder, book.entries, audit=None)
+    found(folder, book.entries, audit=log(folder))
     return folder
 
 
@@ -560,6 +560,32 @@ def test_an_older_register_is_refused_by_the_log_and_by_a_digest_kept_elsewhere(
         Register.load(keys_folder, expected=grown.digest)
 
 
+@pytest.mark.parametrize("begun_anew", [False, True])
+def test_a_log_that_does_not_know_of_the_founding_is_gone_or_begun_anew_and_nothing_rests_on_it(
+    keys_folder: Path, book: Book, begun_anew: bool
+) -> None:
+    audit = keys_folder.parent / "audit"
+    Keyring.create(keys_folder, environment={})
+    Register.load(keys_folder).require_recorded(audit)
+    shutil.rmtree(audit)
+    if begun_anew:  # even by a change of the register that was permitted
+        add_entry(keys_folder, training(book), now=START, audit=log(keys_folder))
+    with pytest.raises(IntegrityError, match="knows nothing of the founding"):
+        Register.load(keys_folder).require_recorded(audit)
+
+
+def test_a_copy_without_the_pipeline_s_keyring_needs_no_log_unless_it_has_one(
+    keys_folder: Path, book: Book
+) -> None:
+    """An officer decides elsewhere with a copy of the register; nothing can be run in it."""
+    audit = keys_folder.parent / "audit"
+    shutil.rmtree(audit)
+    Register.load(keys_folder).require_recorded(audit)
+    add_entry(keys_folder, training(book), now=START, audit=log(keys_folder))
+    with pytest.raises(IntegrityError, match="knows nothing of the founding"):
+        Register.load(keys_folder).require_recorded(audit)
+
+
 # Changes on disk --------------------------------------------------------------------------------------
 
 
@@ -574,14 +600,15 @@ def test_the_log_hears_of_a_change_before_and_after_it(keys_folder: Path, book: 
 
         patch.setattr(commit_points, "reached", look)
         grown = add_entry(keys_folder, signed, now=START, audit=log(keys_folder))
-    assert seen == [1]
-    begun, entered = read_audit(keys_folder.parent / "audit", action="register")
+    assert seen == [3], "after the two of the founding"
+    _, _, begun, entered = read_audit(keys_folder.parent / "audit", action="register")
     assert (begun.action, begun.object) == ("register.training_recorded", "p-analyst")
     assert begun.digests == {"register": grown.digest}
     assert (entered.reason_code, entered.decision) == ("entered", "allow")
 
 
 def test_without_a_log_nothing_is_changed(keys_folder: Path, book: Book) -> None:
+    shutil.rmtree(keys_folder.parent / "audit")
     (keys_folder.parent / "audit").write_text("no folder")
     with pytest.raises(AuditUnavailable):
         add_entry(keys_folder, training(book), now=START, audit=log(keys_folder))
@@ -592,7 +619,7 @@ def test_a_refusal_is_recorded_and_changes_nothing(keys_folder: Path, book: Book
     signed = book.draft("training_recorded", START, "p-analyst", person="p-analyst", on="2026-03-01")
     with pytest.raises(NotPermitted):
         add_entry(keys_folder, signed, now=START, audit=log(keys_folder))
-    (event,) = read_audit(keys_folder.parent / "audit")
+    _, _, event = read_audit(keys_folder.parent / "audit")
     assert (event.decision, event.reason_code, event.object) == ("refuse", "no_authority", "p-analyst")
     assert len(Register.load(keys_folder).entries) == 4
 
@@ -622,7 +649,7 @@ def test_killed_at_any_moment_the_old_or_the_new_register_is_there_and_adding_ag
     assert grown.digest == signed.digest == Register.load(keys_folder).digest
     grown.require_recorded(keys_folder.parent / "audit")
     reasons = [event.reason_code for event in read_audit(keys_folder.parent / "audit", action="register")]
-    assert reasons[:2] == ["begun", "recovered_done" if there else "recovered_not_done"]
+    assert reasons[2:4] == ["begun", "recovered_done" if there else "recovered_not_done"]
 
 
 def test_of_two_changes_made_at_once_the_second_has_to_be_made_anew(keys_folder: Path, book: Book) -> None:

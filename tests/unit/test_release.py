@@ -215,6 +215,39 @@ def test_a_number_that_changed_a_little_since_the_last_release_is_hidden(publish
     assert current_run(published / "public") == SECOND
 
 
+def test_a_new_version_is_held_against_the_released_one_and_against_the_old_one_beside_it(
+    published: Path,
+) -> None:
+    """Deliveries at RAA: three more by the new definition, which is released after, or together with, the old one."""
+    release(published)
+    raa = (pl.col("provider") == "RAA") & (pl.col("indicator") == "caesarean")
+    new = (
+        TABLES["indicator_value"]
+        .filter(pl.col("indicator") == "caesarean")
+        .with_columns(pl.col("denominator") + pl.when(raa).then(3).otherwise(0), version=pl.lit("v2"))
+    )
+    declared = (
+        TABLES["indicator"].filter(pl.col("indicator") == "caesarean").with_columns(version=pl.lit("v2"))
+    )
+    alone = {**TABLES, "indicator": declared, "indicator_value": new}
+    beside = {
+        **TABLES,
+        "indicator": pl.concat([TABLES["indicator"], declared]),
+        "indicator_value": pl.concat([TABLES["indicator_value"], new]),
+    }
+    publish(published, SECOND, alone, RUN, RECORD_DATE)
+    hidden = (
+        "SELECT version, numerator, denominator FROM indicator_value WHERE provider = 'RAA' AND suppressed"
+    )
+    folder = release(published, SECOND).folder
+    assert rows(folder, hidden) == [("v2", None, None)] * 2, "both years of the provider"
+
+    shutil.rmtree(published)
+    publish(published, FIRST, beside, RUN, RECORD_DATE)
+    folder = release(published).folder
+    assert rows(folder, hidden + " ORDER BY version") == [("v1", None, None)] * 2 + [("v2", None, None)] * 2
+
+
 def test_a_number_that_changed_a_lot_is_shown_again(published: Path) -> None:
     release(published)
     with_value(published, SECOND, "RAA", 40)

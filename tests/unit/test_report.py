@@ -122,6 +122,21 @@ def test_the_summary_says_who_stands_out_as_a_question(page: str) -> None:
         assert word not in page.lower()
 
 
+def test_the_title_is_no_verdict_and_the_limits_are_said_as_they_are(page: str) -> None:
+    title = "Variation between hospitals: indicators to ask about"
+    assert f"<h1>{title}</h1>" in page
+    assert f"<title>OFFICIAL SENSITIVE - {title} (" in page
+    assert "avoidable harm" not in page
+    words = " ".join(page.split())
+    assert (
+        "outside the limits lies where chance and ordinary variation alone would put about one in twenty"
+        in words
+    )
+    assert (
+        "neither is raised where fewer than five events were seen (high side) or expected (low side)" in words
+    )
+
+
 def part(page: str, first: str, then: str) -> str:
     """The page from the section of one indicator to that of the next."""
     start = page.index(f'aria-labelledby="{first}-v1"')
@@ -211,6 +226,44 @@ def test_a_provider_code_in_a_plot_is_escaped() -> None:
     assert "<b>" not in svg
     assert "R&amp;A" in svg
     assert '<title id="x-title">a &lt; b &amp; c</title>' in svg
+
+
+def test_an_indicator_with_values_of_groups_says_where_they_are(page: str) -> None:
+    says = "This page shows whole providers; the groups are in wardwatch.duckdb."
+    assert says not in page, "the sample has whole providers only"
+    tables = conformed()
+    mine = tables["indicator_value"].filter(pl.col("indicator") == "caesarean")
+    groups = mine.with_columns(pl.lit("age: 40 and over").alias("stratum"))
+    tables["indicator_value"] = pl.concat([tables["indicator_value"], groups])
+    grouped = build_report(tables, RECORD_DATE, "OFFICIAL SENSITIVE")
+    assert grouped.count(says) == 1
+    assert says in part(grouped, "caesarean", "restrictive")
+
+
+@pytest.mark.parametrize(
+    ("unit", "measure", "title"), [("count", "count", "Number"), ("mean", "rate", "Mean")]
+)
+def test_what_has_no_interval_has_no_column_for_one(unit: str, measure: str, title: str) -> None:
+    tables = conformed()
+    described = pl.when(pl.col("indicator") == "caesarean")
+    tables["indicator"] = tables["indicator"].with_columns(
+        unit=described.then(pl.lit(unit)).otherwise("unit"),
+        measure=described.then(pl.lit(measure)).otherwise("measure"),
+    )
+    tables["indicator_value"] = tables["indicator_value"].with_columns(
+        described.then(None).otherwise(name).alias(name)
+        for name in ("lower_95", "upper_95", "lower_998", "upper_998")
+    )
+    page = build_report(tables, RECORD_DATE, "OFFICIAL SENSITIVE")
+    section, other = (
+        part(page, "caesarean", "restrictive"),
+        page[page.index('aria-labelledby="restrictive-v1"') :],
+    )
+    assert f'<th scope="col" class="n">{title}</th>' in section
+    assert "95 % interval" not in section
+    assert "95 % interval" in other
+    head, body = section[section.index("<thead>") :].split("</thead>", 1)
+    assert head.count("<th ") == (row := body[: body.index("</tr>")]).count("<td") + row.count("<th ")
 
 
 def test_a_series_says_in_which_year_coding_changed_and_the_public_page_has_none() -> None:
