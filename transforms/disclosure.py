@@ -23,8 +23,14 @@ computed again from the rounded numbers (:func:`public_values`), so no figure ca
 5. *Overlaps.* Periods that contain one another, and a provider together with its own sites, are refused:
    their differences are cells that nobody controlled.
 
+6. *Comparisons.* Where any provider is hidden, target, limits and bands of the comparison are not shown
+   (:func:`public_values`).
+
 Not covered, and said so: figures that others publish about the same people, and what somebody already knows
-about everybody in a group but one. The national level is not part of the public set.
+about everybody in a group but one; windows of twelve months that overlap from one release to the next (their
+labels differ, so they are not compared); the difference of two indicators about the same people, which can
+narrow a hidden count and has not given one away in any attack tried. The national level is not part of the
+public set.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from transforms.disclosure import (
     ROW,
     changed_little,
     protect,
+    public_limits,
     public_values,
     refuse_overlaps,
     shown_count,
@@ -236,12 +237,23 @@ def test_the_expected_number_is_rounded_and_hidden_with_the_observed_one() -> No
 
 
 def test_every_public_figure_is_computed_from_the_rounded_numbers() -> None:
-    rows = [(f"RX{i}", "all", 101 + 7 * i, 1003 + i) for i in range(8)] + [("RXZ", "all", 3, 1000)]
-    protected = protect(table(rows), indicators(), POLICY)
-    public = public_values(protected)
+    rows = [(f"RX{i}", "all", 101 + 7 * i, 1003 + i) for i in range(8)]
+    public = public_values(protect(table(rows), indicators(), POLICY))
     again = assess(public.select(*ROW, "numerator", "denominator", "expected"))
     for column in ("value", "lower_95", "target", "funnel_upper_998", "od_upper_95", "z", "band"):
         assert public[column].to_list() == again[column].to_list(), column
+        assert public[column].null_count() == 0, column
+
+
+def test_where_one_is_hidden_the_others_are_compared_with_nothing() -> None:
+    """Zeros are shown and small numbers are not: the rest of a rare event would look rarer than it is."""
+    rows = [(f"RX{i}", "all", 101 + 7 * i, 1003 + i) for i in range(8)] + [("RXZ", "all", 3, 1000)]
+    protected = protect(table(rows), indicators(), POLICY)
+    public = public_values(protected)
+    for column in ("target", "funnel_upper_998", "od_upper_95", "z", "band"):
+        assert public[column].null_count() == 9, column
+    assert public["value"].null_count() == 1
+    assert public_limits(protected).is_empty()
     hidden = public.row(by_predicate=pl.col("provider") == "RXZ", named=True)
     assert hidden["suppressed"]
     for column in ("numerator", "value", "lower_95", "upper_998", "od_upper_95", "z", "band", "alert"):
