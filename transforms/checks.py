@@ -23,7 +23,7 @@ import polars as pl
 
 from schemas.contract import ContractField
 from schemas.errors import ContractDefinitionError
-from transforms.identifiers import looks_like_nhs_number
+from transforms.identifiers import RUN_OF_TEN_DIGITS, looks_like_nhs_number
 from transforms.typing_fields import FieldSense, unparsed_name
 
 ICD10_SHAPE: Final = r"^[A-Z][0-9]{2}(?:\.?[0-9X-][0-9X-]?[AD]?)?$"
@@ -202,8 +202,29 @@ NHS_NUMBER_LENGTH: Final = 10
 
 
 def texts_without_nhs_number(texts: Sequence[pl.Expr]) -> pl.Expr:
-    """True where none of ``texts`` holds one, in the digits of whatever script."""
-    return pl.all_horizontal([~looks_like_nhs_number(text.str.normalize("NFKC")) for text in texts])
+    """Boolean, never null: none of ``texts`` (String) holds an NHS number, in whatever Unicode form of its digits."""
+    return pl.all_horizontal(
+        [~text.map_batches(_holds_nhs_number, return_dtype=pl.Boolean) for text in texts]
+    )
+
+
+def _holds_nhs_number(texts: pl.Series) -> pl.Series:
+    """:func:`~transforms.identifiers.looks_like_nhs_number` of each text, never null.
+
+    Few texts hold a run of ten digits, and most are plain ASCII, which has one Unicode form only: each costly step
+    is for the rows that need it.
+    """
+    frame = texts.to_frame("text")
+    wide = (pl.col("text").str.len_bytes() != pl.col("text").str.len_chars()).fill_null(False)
+    if frame.select(wide.any()).item():
+        frame = frame.with_columns(
+            pl.when(wide).then(pl.col("text").str.normalize("NFKC")).otherwise("text").alias("text")
+        )
+    likely = frame.select(pl.col("text").str.contains(RUN_OF_TEN_DIGITS).fill_null(False)).to_series()
+    if not likely.any():
+        return likely
+    found = frame.filter(likely).select(looks_like_nhs_number(pl.col("text"))).to_series()
+    return likely.scatter(likely.arg_true(), found)
 
 
 def _no_nhs_number(fields: Sequence[FieldSense], _literals: Sequence[str], _context: CheckContext) -> pl.Expr:

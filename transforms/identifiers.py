@@ -219,17 +219,17 @@ def refuse_identifiers(text: str, what: str, kinds: Collection[str] = KINDS) -> 
         )
 
 
+RUN_OF_TEN_DIGITS = r"(?:^|[^0-9])([0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4})(?:[^0-9]|$)"
+"""A ten-digit number set off from other digits, as NHS numbers are written."""
+
+
 def looks_like_nhs_number(column: pl.Expr) -> pl.Expr:
     """Boolean, never null: the text holds a ten-digit number (alone, or set off from other digits; written
     ``9999999999``, ``999 999 9999`` or ``999-999-9999``) with a valid check digit.
 
     Placeholders of one repeated digit do not count. Only the first such number of a value is looked at.
     """
-    digits = (
-        column.cast(pl.String)
-        .str.extract(r"(?:^|[^0-9])([0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4})(?:[^0-9]|$)", 1)
-        .str.replace_all(r"[ -]", "")
-    )
+    digits = column.cast(pl.String).str.extract(RUN_OF_TEN_DIGITS, 1).str.replace_all(r"[ -]", "")
     digit = [digits.str.slice(position, 1).cast(pl.Int32, strict=False) for position in range(10)]
     rest = pl.sum_horizontal(*(digit[position] * (10 - position) for position in range(9))) % 11
     repeated = pl.all_horizontal(*(digit[position] == digit[0] for position in range(1, 10)))
