@@ -175,7 +175,7 @@ def case_list(workspace: Path, scratch: Path) -> Passed:
     from tests.benchmarks.review import compare
 
     began = Clock()
-    (scratch / "case_list.json").write_text(json.dumps(compare(folder=scratch)))
+    (scratch / "case_list.json").write_text(json.dumps(compare(folder=scratch / "case_list")))
     return began.passed()
 
 
