@@ -108,6 +108,18 @@ def _flipped(where: Callable[[bytes], int]) -> Callable[[Making], bytes]:
     return make
 
 
+def _another_letter(where: Callable[[bytes], int]) -> Callable[[Making], bytes]:
+    """Changed, and still the base64 that a header is written in: what is none is damage and not another key."""
+
+    def make(making: Making) -> bytes:
+        sealed = bytearray(making.sealed())
+        at = where(bytes(sealed))
+        sealed[at : at + 1] = b"A" if sealed[at : at + 1] != b"A" else b"B"
+        return bytes(sealed)
+
+    return make
+
+
 def _body(sealed: bytes) -> int:
     """Where the header of an age file ends: behind the line that begins with three hyphens."""
     return sealed.index(b"\n", sealed.index(b"\n--- ") + 1) + 1
@@ -261,7 +273,7 @@ BAD = [
     # Where the header says for whom it is sealed, damage looks like another key.
     Bad(
         "changed in its header",
-        _flipped(lambda sealed: sealed.index(b"X25519") + 20),
+        _another_letter(lambda sealed: sealed.index(b"X25519") + 20),
         12,
         CANNOT_OPEN,
         incident=IncidentType.WRONG_KEY,
