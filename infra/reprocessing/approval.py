@@ -7,25 +7,23 @@ review (:mod:`infra.review.approval`).
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from infra.landing import GUARDIAN_SHARE, SIRO_SHARE
 from infra.landing_share import open_share
 from infra.reprocessing.documents import ReprocessingRequest
 from infra.reprocessing.permission import check_landed, check_reprocessing
-from infra.review.documents import Approval, Signed, sign, stamp, write
+from infra.review.documents import Approval, Signed
 from infra.review.permission import Rules, check_approver
-from infra.sealing import SecretBytes, seal, unseal
-from infra.signing import SigningKey, canonical_json, parse_canonical
-from schemas.errors import CannotOpen, IntegrityError
+from infra.review.released import carried, release
+from infra.sealing import SecretBytes
+from infra.signing import SigningKey
+from schemas.errors import IntegrityError
 from schemas.review_policy import Side
 
-SHARES_KIND = "reprocessing-shares"
+BINDING = {"kind": "reprocessing-shares"}
 SHARE_FILE: Mapping[Side, str] = {"guardian": GUARDIAN_SHARE, "siro": SIRO_SHARE}
 
 
@@ -61,25 +59,9 @@ def approve(
             delivery.landing_recipient,
         )
         shares[delivery.delivery_id] = half.hex()
-    document = {
-        "v": 1,
-        "kind": SHARES_KIND,
-        "request_sha256": request.sha256,
-        "side": side,
-        "deliveries": shares,
-    }
-    sealed = seal(canonical_json(document), asked.review_recipient)
-    approval = write(
-        Approval,
-        case=asked.case,
-        request_sha256=request.sha256,
-        side=side,
-        person=person,
-        role=role,
-        decided_at=stamp(now),
-        shares=base64.b64encode(sealed).decode(),
+    return release(
+        request, BINDING, shares, side=side, person=person, role=role, signing_key=signing_key, now=now
     )
-    return sign(approval, signing_key)
 
 
 def _share(root: Path, delivery_id: str, side: Side) -> bytes:
@@ -97,24 +79,9 @@ def released_shares(
     Raises :class:`CannotOpen` for another key, :class:`IntegrityError` for shares of another request, side or
     delivery.
     """
-    try:
-        sealed = base64.b64decode(approval.document.shares, validate=True)
-    except binascii.Error:
-        raise CannotOpen("the shares of an approval are not readable") from None
-    document: Any = parse_canonical(unseal(sealed, identity))
-    expected = {
-        "v": 1,
-        "kind": SHARES_KIND,
-        "request_sha256": request.sha256,
-        "side": approval.document.side,
-    }
-    if not isinstance(document, dict) or set(document) != {*expected, "deliveries"}:
-        raise IntegrityError("the shares of an approval are not those of a request")
-    if any(document[name] != value for name, value in expected.items()):
-        raise IntegrityError("the shares of an approval are those of another request")
-    shares = document["deliveries"]
+    shares = carried(approval, request, BINDING, identity)
     named = {delivery.delivery_id for delivery in request.document.deliveries}
-    if not isinstance(shares, dict) or set(shares) != named:
+    if set(shares) != named:
         raise IntegrityError("the shares of an approval are those of other deliveries")
     try:
         return {delivery: SecretBytes(bytes.fromhex(share)) for delivery, share in shares.items()}

@@ -11,13 +11,10 @@ A refusal ends the case; a withdrawal is the requester's.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from infra.audit import AuditLog
 from infra.audit_intent import BEGUN
@@ -45,12 +42,13 @@ from infra.review.permission import (
     check_request,
     check_signature,
 )
+from infra.review.released import carried, release
 from infra.review.standing import require_state
-from infra.sealing import SecretBytes, seal, unseal
-from infra.signing import SigningKey, canonical_json, parse_canonical
+from infra.sealing import SecretBytes
+from infra.signing import SigningKey
 from infra.vault import read_manifest
 from infra.vault_opening import Shares, read_shares, shares_for
-from schemas.errors import AuditUnavailable, CannotOpen, IntegrityError, NotPermitted
+from schemas.errors import AuditUnavailable, IntegrityError, NotPermitted
 from schemas.review_policy import Side
 from transforms.identifiers import refuse_identifiers
 
@@ -96,26 +94,20 @@ def approve(
         held = read_shares(folder, side, identity, signers)
         needed = shares_for(held, asked.recipient, delivery.columns)[asked.recipient]
         shares[delivery.folder] = {name: share.hex() for name, share in needed.items()}
-    document = {
-        "v": 1,
-        "kind": SHARES_KIND,
-        "request_sha256": request.sha256,
-        "side": side,
-        "issuer": asked.recipient,
-        "deliveries": shares,
-    }
-    sealed = seal(canonical_json(document), asked.review_recipient)
-    approval = write(
-        Approval,
-        case=asked.case,
-        request_sha256=request.sha256,
+    return release(
+        request,
+        _binding(asked),
+        shares,
         side=side,
         person=person,
         role=role,
-        decided_at=stamp(now),
-        shares=base64.b64encode(sealed).decode(),
+        signing_key=signing_key,
+        now=now,
     )
-    return sign(approval, signing_key)
+
+
+def _binding(asked: Request) -> dict[str, str]:
+    return {"kind": SHARES_KIND, "issuer": asked.recipient}
 
 
 def hand_in(
@@ -264,22 +256,7 @@ def released_shares(approval: Signed[Approval], request: Signed[Request], identi
 
     Raises :class:`CannotOpen` for another key, :class:`IntegrityError` for shares of another request or side.
     """
-    try:
-        sealed = base64.b64decode(approval.document.shares, validate=True)
-    except binascii.Error:
-        raise CannotOpen("the shares of an approval are not readable") from None
-    document: Any = parse_canonical(unseal(sealed, identity))
-    expected = {
-        "v": 1,
-        "kind": SHARES_KIND,
-        "request_sha256": request.sha256,
-        "side": approval.document.side,
-        "issuer": request.document.recipient,
-    }
-    if not isinstance(document, dict) or set(document) != {*expected, "deliveries"}:
-        raise IntegrityError("the shares of an approval are not those of a request")
-    if any(document[name] != value for name, value in expected.items()):
-        raise IntegrityError("the shares of an approval are those of another request")
+    deliveries = carried(approval, request, _binding(request.document), identity)
     try:
         return {
             folder: {
@@ -287,7 +264,7 @@ def released_shares(approval: Signed[Approval], request: Signed[Request], identi
                     name: SecretBytes(bytes.fromhex(share)) for name, share in shares.items()
                 }
             }
-            for folder, shares in document["deliveries"].items()
+            for folder, shares in deliveries.items()
         }
     except (AttributeError, TypeError, ValueError):
         raise IntegrityError("the shares of an approval are not shares") from None

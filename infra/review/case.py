@@ -20,6 +20,7 @@ import os
 import secrets
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def write_new(path: Path, content: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class Decided:
+class Decided(ABC):
     """One thing that two officers decide about, in a folder of its own among others of its kind.
 
     ``action``: what its lines in the audit log begin with. ``show``: the command that shows what there is.
@@ -152,18 +153,18 @@ class Decided:
             raise IntegrityError(f"{name} belongs to another case")
         return found
 
+    @abstractmethod
     def request(self) -> Signed[Asked]:
         """What was asked for. Raises as :meth:`_asked`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, rules: Rules, now: datetime) -> None:
         """Every rule that the request must keep whenever it is approved or used. Raises :class:`NotPermitted`,
         :class:`IdentifierInText` and :class:`IntegrityError`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def needed(self) -> list[str]:
         """The files of the workspace, by their paths in it, that an officer needs in order to approve."""
-        raise NotImplementedError
 
     def _asked(self, kind: type[Wanted]) -> Signed[Wanted]:
         """Raises :class:`UsageError` if there is no such case, :class:`IntegrityError` if it is not canonical."""
